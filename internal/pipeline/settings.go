@@ -1,0 +1,2 @@
+// Package pipeline builds the components of a LiveSynchronization and runs them.
+package pipeline

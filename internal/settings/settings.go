@@ -1,0 +1,40 @@
+// Package settings is what the components of a running LiveSynchronization are
+// told by whoever started them, and may change while they run: everything that
+// must take effect at once and not in the order of the log. What computes
+// desired states travels in the log instead (topology.Config).
+package settings
+
+import (
+	"time"
+
+	"github.com/afterimage-dr/afterimage/internal/live"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// Asset identifies a cluster or bucket in logs.
+type Asset struct {
+	Name, Namespace, ResourceVersion, UID string
+}
+
+// Settings of one LiveSynchronization.
+type Settings struct {
+	// Config as the manifests ask for it; Generation and the cluster UIDs are
+	// filled in by the eventslistener before it goes into the log.
+	Config topology.Config
+	// Suspend stops every write to the destination.
+	Suspend bool
+	// ResyncPeriod between two comparisons; 0: never.
+	ResyncPeriod time.Duration
+	// ConcurrentTasks per component (eventslistener, processor, synchronizer, reconciler).
+	ConcurrentTasks map[string]int
+	// Source and Destination, for logs.
+	Source, Destination Asset
+	// LastUpdate of the LiveSynchronization, for logs (SPEC: lastUpdate).
+	LastUpdateTime, LastUpdateUserUID, LastUpdateUsername string
+	// ConfirmPrune and ConfirmSource are what a person confirmed (annotations
+	// afterimage.io/confirm-prune and afterimage.io/confirm-source).
+	ConfirmPrune, ConfirmSource string
+}
+
+// Live is the settings as they stand now.
+type Live = live.Value[Settings]

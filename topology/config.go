@@ -1,0 +1,37 @@
+package topology
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+)
+
+// Config is the effective configuration of a LiveSynchronization as the log
+// carries it (kind [Configured]): what a processor computes with. A change of
+// anything in it makes processors go over the whole change log again.
+type Config struct {
+	// Namespace and Name of the LiveSynchronization.
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Generation orders configurations: max(unix seconds, last + 1).
+	Generation int64 `json:"generation"`
+	// SourceUID and DestinationUID are the UIDs of the kube-system namespaces.
+	SourceUID      string `json:"sourceUID"`
+	DestinationUID string `json:"destinationUID,omitempty"`
+
+	// Replication as validated; resource names already resolved to plurals.
+	Replication v1alpha1.Replication `json:"replication"`
+}
+
+// Hash tells whether two configurations compute alike: over everything but the
+// generation, the destination (a new destination changes no desired state) and
+// what only scheduling needs.
+func (c Config) Hash() string {
+	c.Generation, c.DestinationUID = 0, ""
+	c.Replication.ResyncPeriod = nil
+	b, _ := json.Marshal(c) // plain data always marshals
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}

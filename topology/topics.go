@@ -1,0 +1,43 @@
+package topology
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+)
+
+// Topics of one LiveSynchronization, all keyed and partitioned alike, so that
+// one object's whole life has one partition number.
+type Topics struct {
+	// Changes: what happened in the source (written by the elected eventslistener).
+	Changes string
+	// Desired: what the destination must hold (written by the partition's processor).
+	Desired string
+	// Outcomes: what was applied, when, with which result (written by synchronizer and restorer).
+	Outcomes string
+	// Requests: keys somebody downstream doubts; one partition, whose consumer is
+	// the elected eventslistener.
+	Requests string
+}
+
+// All lists the topics.
+func (t Topics) All() []string { return []string{t.Changes, t.Desired, t.Outcomes, t.Requests} }
+
+// maxTopicName is Kafka's limit for a topic name.
+const maxTopicName = 249
+
+// TopicsFor returns the topic names of a LiveSynchronization. A namespace holds
+// no dot, so the form is injective; a name too long for Kafka is hashed.
+func TopicsFor(namespace, name string) Topics {
+	base := "afterimage." + namespace + "." + name
+	if len(base)+len(".outcomes") > maxTopicName {
+		sum := sha256.Sum256([]byte(namespace + "/" + name))
+		base = "afterimage." + namespace + "." + hex.EncodeToString(sum[:16])
+	}
+	return Topics{Changes: base + ".changes", Desired: base + ".desired", Outcomes: base + ".outcomes", Requests: base + ".requests"}
+}
+
+// Consumer groups of a LiveSynchronization.
+func GroupFor(namespace, name, component string) string {
+	t := TopicsFor(namespace, name).Changes
+	return t[:len(t)-len("changes")] + component
+}
