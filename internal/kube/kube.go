@@ -1,159 +1,123 @@
 // Package kube is what Afterimage needs of a Kubernetes API server: pages,
-// watches and single objects as bytes, and preconditioned writes. It caches
-// nothing.
+// watches and single objects as bytes, and preconditioned writes.
+//
+// It caches nothing, retries nothing and logs nothing: every method is one
+// request (but [Client.ClusterUID] and [Client.Resolve], also one), every error
+// is the caller's to judge. An error answer of the server is an
+// *apierrors.StatusError, so that apierrors.IsNotFound, IsConflict,
+// IsResourceExpired and the like work; everything that kept an answer from
+// coming makes [Unavailable] true. Bodies are JSON both ways and are never
+// decoded beyond what a method promises.
 package kube
 
 import (
-	"context"
-	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
-
-	"github.com/afterimage-dr/afterimage/topology"
+	"k8s.io/client-go/util/flowcontrol"
 )
+
+// DefaultTimeout of a request that is not a watch, from its first byte sent to
+// the last byte of the answer.
+const DefaultTimeout = 30 * time.Second
+
+// userAgent unless the configuration names one.
+const userAgent = "afterimage"
+
+// Transport lets tests put a fault before the server (see [WithTransport]).
+type Transport = http.RoundTripper
 
 // Client reaches one cluster. Safe for concurrent use.
-type Client struct{}
+type Client struct {
+	base      *url.URL
+	transport http.RoundTripper
+	limiter   flowcontrol.RateLimiter // nil: no limit
+	agent     string
+	timeout   time.Duration
+	metadata  bool
+}
+
+// Option changes how a client talks.
+type Option func(*options)
+
+type options struct {
+	timeout time.Duration
+	wrap    func(http.RoundTripper) http.RoundTripper
+	http2   bool
+}
+
+// WithTimeout sets the time a request may take; see [DefaultTimeout].
+func WithTimeout(d time.Duration) Option { return func(o *options) { o.timeout = d } }
+
+// WithTransport wraps the client's transport: requests pass through what wrap
+// returns, before credentials are added.
+func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
+	return func(o *options) { o.wrap = wrap }
+}
+
+// WithHTTP2 sends all requests over one HTTP/2 connection instead of one
+// HTTP/1.1 connection each. The default is HTTP/1.1 because a connection that
+// hangs then takes one request with it and not all, and because it is faster.
+func WithHTTP2() Option { return func(o *options) { o.http2 = true } }
 
 // New makes a client; it does not connect yet. Protobuf is not used: bodies are
-// JSON all the way. A QPS of -1 leaves pacing to API Priority and Fairness.
-func New(cfg *rest.Config) (*Client, error) { panic("stub") }
-
-// ClusterUID is the UID of the kube-system namespace.
-func (c *Client) ClusterUID(ctx context.Context) (string, error) { panic("stub") }
-
-// Resource is one the cluster serves.
-type Resource struct {
-	schema.GroupVersionResource
-	Kind       string
-	Namespaced bool
-	Verbs      []string
+// JSON all the way. A QPS of -1, or none, leaves pacing to API Priority and
+// Fairness. The configuration's Timeout, if any, replaces [DefaultTimeout].
+func New(cfg *rest.Config, opts ...Option) (*Client, error) {
+	o := options{timeout: DefaultTimeout}
+	if cfg.Timeout > 0 {
+		o.timeout = cfg.Timeout
+	}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	base, _, err := rest.DefaultServerUrlFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("address of the API server: %w", err)
+	}
+	transport, err := newTransport(cfg, base, o.http2)
+	if err != nil {
+		return nil, fmt.Errorf("transport to %s: %w", base.Redacted(), err)
+	}
+	if o.wrap != nil {
+		transport = o.wrap(transport)
+	}
+	c := &Client{base: base, transport: transport, limiter: limiterOf(cfg), agent: cfg.UserAgent, timeout: o.timeout}
+	if c.agent == "" {
+		c.agent = userAgent
+	}
+	return c, nil
 }
 
-// ErrNotServed: the cluster does not serve the resource (yet).
-var ErrNotServed error
-
-// Resolve finds a resource by plural, singular or kind. It asks the server for
-// the one group version only.
-func (c *Client) Resolve(ctx context.Context, group, version, resource string) (Resource, error) {
-	panic("stub")
+// WithTimeout returns a client that shares everything with c but the timeout.
+func (c *Client) WithTimeout(d time.Duration) *Client {
+	d2 := *c
+	d2.timeout = d
+	return &d2
 }
 
-// Meta is what decisions need of an object's metadata.
-type Meta struct {
-	Name              string            `json:"name"`
-	Namespace         string            `json:"namespace"`
-	UID               string            `json:"uid"`
-	ResourceVersion   string            `json:"resourceVersion"`
-	Labels            map[string]string `json:"labels"`
-	Annotations       map[string]string `json:"annotations"`
-	DeletionTimestamp *time.Time        `json:"deletionTimestamp"`
-	ManagedFields     []ManagedFields   `json:"managedFields"`
+// Metadata returns a client that shares everything with c, but whose answers
+// (of reads, watches and writes alike) are PartialObjectMetadata: apiVersion,
+// kind and metadata (managedFields included) only, which spares both sides the
+// bodies. A server that cannot do that answers in full.
+func (c *Client) Metadata() *Client {
+	d := *c
+	d.metadata = true
+	return &d
 }
 
-// ManagedFields is one entry of metadata.managedFields.
-type ManagedFields struct {
-	Manager     string          `json:"manager"`
-	Operation   string          `json:"operation"`
-	Subresource string          `json:"subresource"`
-	Time        string          `json:"time"`
-	FieldsV1    json.RawMessage `json:"fieldsV1"`
+// Host is the address of the API server, without credentials.
+func (c *Client) Host() string { return c.base.Redacted() }
+
+func limiterOf(cfg *rest.Config) flowcontrol.RateLimiter {
+	switch {
+	case cfg.RateLimiter != nil:
+		return cfg.RateLimiter
+	case cfg.QPS > 0:
+		return flowcontrol.NewTokenBucketRateLimiter(cfg.QPS, max(cfg.Burst, int(cfg.QPS), 1))
+	}
+	return nil
 }
-
-// MetaOf decodes the metadata of an object and nothing else.
-func MetaOf(object []byte) (Meta, error) { panic("stub") }
-
-// Page of a listing.
-type Page struct {
-	Items           []json.RawMessage
-	ResourceVersion string
-	Continue        string
-}
-
-// ListOptions of a page. The zero value is a consistent read of everything.
-type ListOptions struct {
-	Namespace       string
-	LabelSelector   string
-	ResourceVersion string
-	Continue        string
-	Limit           int64
-}
-
-// ListPage reads one page. An expired continue token gives an error for which
-// apierrors.IsResourceExpired is true.
-func (c *Client) ListPage(ctx context.Context, r Resource, o ListOptions) (Page, error) {
-	panic("stub")
-}
-
-// EventType of a watch.
-type EventType string
-
-// The event types.
-const (
-	Added    EventType = "ADDED"
-	Modified EventType = "MODIFIED"
-	Deleted  EventType = "DELETED"
-	Bookmark EventType = "BOOKMARK"
-)
-
-// Event of a watch.
-type Event struct {
-	Type   EventType
-	Object json.RawMessage
-}
-
-// Watch streams events with bookmarks.
-type Watch struct{}
-
-// Watch begins one after a resourceVersion. Too old: apierrors.IsResourceExpired or IsGone.
-func (c *Client) Watch(ctx context.Context, r Resource, namespace, resourceVersion string) (*Watch, error) {
-	panic("stub")
-}
-
-// Next waits for the next event. io.EOF: the server closed the watch normally.
-// An ERROR event is returned as its API error.
-func (w *Watch) Next() (Event, error) { panic("stub") }
-
-// Close ends it.
-func (w *Watch) Close() { panic("stub") }
-
-// Get reads one object, consistently; apierrors.IsNotFound.
-func (c *Client) Get(ctx context.Context, r Resource, key topology.Key) ([]byte, error) {
-	panic("stub")
-}
-
-// Create posts an object.
-func (c *Client) Create(ctx context.Context, r Resource, namespace string, body []byte, manager string) ([]byte, error) {
-	panic("stub")
-}
-
-// Apply does a forced server-side apply. A uid and resourceVersion in the body are preconditions.
-func (c *Client) Apply(ctx context.Context, r Resource, key topology.Key, body []byte, manager string) ([]byte, error) {
-	panic("stub")
-}
-
-// JSONPatch applies an RFC 6902 patch.
-func (c *Client) JSONPatch(ctx context.Context, r Resource, key topology.Key, patch []byte, manager string) ([]byte, error) {
-	panic("stub")
-}
-
-// Preconditions of a delete; empty means any.
-type Preconditions struct{ UID, ResourceVersion string }
-
-// Delete deletes one object, in the background.
-func (c *Client) Delete(ctx context.Context, r Resource, key topology.Key, p Preconditions) error {
-	panic("stub")
-}
-
-// RetryAfter is what the server asked for, if anything.
-func RetryAfter(err error) (time.Duration, bool) { panic("stub") }
-
-// Unavailable tells whether an error is about the server as a whole (no
-// connection, timeout, TLS, 401) and not about one object.
-func Unavailable(err error) bool { panic("stub") }
-
-// Transport lets tests put a fault before the server.
-type Transport = http.RoundTripper
