@@ -13,40 +13,80 @@ const PluginKubernetes = "kubernetes-objects-to-kubernetes"
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:resource:path=livesynchronizations,singular=livesynchronization,shortName=livesync,categories=afterimage
+// +kubebuilder:printcolumn:name="Suspended",type=boolean,JSONPath=`.spec.suspend`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
+// +kubebuilder:printcolumn:name="Objects",type=integer,JSONPath=`.status.objects.total`
+// +kubebuilder:printcolumn:name="Out Of Sync",type=integer,JSONPath=`.status.objects.outOfSync`
+// +kubebuilder:printcolumn:name="Lag",type=string,JSONPath=`.status.lag`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type LiveSynchronization struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Spec   LiveSynchronizationSpec   `json:"spec"`
+	// Spec is what the user asks for.
+	// +required
+	Spec LiveSynchronizationSpec `json:"spec"`
+	// Status is what is known, and since when.
 	Status LiveSynchronizationStatus `json:"status,omitempty"`
 }
 
 // LiveSynchronizationSpec is what the user asks for.
 type LiveSynchronizationSpec struct {
-	// Suspend stops every write to the destination within 5 s; changes in the
-	// source are still logged and are replicated on resume.
+	// Suspend stops every write to the destination and the bucket within 5 s of
+	// the change. Changes in the source are still logged, so nothing is missed and
+	// everything is replicated on resume. Default false.
+	// +optional
+	// +kubebuilder:default=false
 	Suspend bool `json:"suspend,omitempty"`
-	// Plugin chooses what is synchronized.
+	// Plugin chooses what is synchronized. The one there is:
+	// kubernetes-objects-to-kubernetes.
+	// +required
+	// +kubebuilder:validation:Enum=kubernetes-objects-to-kubernetes
 	Plugin string `json:"plugin"`
 	// Config of the plugin.
+	// +required
 	Config LiveSynchronizationConfig `json:"config"`
 }
 
 // LiveSynchronizationConfig configures the plugin kubernetes-objects-to-kubernetes.
+//
+// +kubebuilder:validation:XValidation:rule="self.sourceName != self.destinationName",fieldPath=".destinationName",message="must name another KubernetesCluster than sourceName"
+// +kubebuilder:validation:XValidation:rule="has(self.bucketName) || !self.replication.resources.exists(r, has(r.recoveryProcess) && has(r.recoveryProcess.fromOriginal) && has(r.recoveryProcess.fromOriginal.enabled) && r.recoveryProcess.fromOriginal.enabled)",fieldPath=".bucketName",reason=FieldValueRequired,message="must name the Bucket that recoveryProcess.fromOriginal restores from"
 type LiveSynchronizationConfig struct {
 	// SourceName is the KubernetesCluster read from, in the same namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!self.contains('/')",message="must be the name of a KubernetesCluster in the namespace of the LiveSynchronization; a name with / is not accepted"
 	SourceName string `json:"sourceName"`
 	// DestinationName is the KubernetesCluster written to, in the same namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!self.contains('/')",message="must be the name of a KubernetesCluster in the namespace of the LiveSynchronization; a name with / is not accepted"
 	DestinationName string `json:"destinationName"`
 	// BucketName is the Bucket that stores the originals, in the same namespace.
+	// Default: none is stored.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!self.contains('/')",message="must be the name of a Bucket in the namespace of the LiveSynchronization; a name with / is not accepted"
 	BucketName string `json:"bucketName,omitempty"`
 	// ResyncPeriod is accepted here too; the one in replication wins.
-	ResyncPeriod *Duration `json:"resyncPeriod,omitempty"`
-	// Replication says which objects, and how.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^(0|([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+)$`
+	ResyncPeriod *metav1.Duration `json:"resyncPeriod,omitempty"`
+	// Replication says which objects are replicated, and how.
+	// +required
 	Replication Replication `json:"replication"`
 	// Observability of the components.
+	// +optional
 	Observability Observability `json:"observability,omitempty"`
 	// Components configures the processes that do the work.
+	// +optional
 	Components Components `json:"components,omitempty"`
 }
 
@@ -55,31 +95,55 @@ type Duration = metav1.Duration
 
 // Replication says which objects are replicated, and how.
 type Replication struct {
-	// ResyncPeriod between two full comparisons; default 1h, 0s: never.
-	ResyncPeriod *Duration `json:"resyncPeriod,omitempty"`
-	// ForceNamespaceCreation creates a namespace that is missing at the destination.
+	// ResyncPeriod between two full comparisons of source, log and destination, as
+	// a Go duration such as 3h25m12s. Default 1h. 0s: never.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^(0|([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+)$`
+	ResyncPeriod *metav1.Duration `json:"resyncPeriod,omitempty"`
+	// ForceNamespaceCreation creates a namespace that is missing at the
+	// destination, with the labels and annotations it has in the source, and keeps
+	// these up to date; it never deletes one. Default false: an object waits for
+	// its namespace and is shown as failing until then.
+	// +optional
 	ForceNamespaceCreation bool `json:"forceNamespaceCreation,omitempty"`
 	// AdoptExisting takes over objects of the same name that Afterimage did not
-	// create. Adopted objects are never deleted. Default false.
+	// create. Adopted objects are never deleted. Default false: they are left
+	// alone and shown as failing (NotOwned).
+	// +optional
 	AdoptExisting bool `json:"adoptExisting,omitempty"`
 	// RecreateOnImmutable deletes and recreates an object when the destination
-	// refuses a change of an immutable field. Default false.
+	// refuses a change of an immutable field. Default false: it is shown as failing.
+	// +optional
 	RecreateOnImmutable bool `json:"recreateOnImmutable,omitempty"`
 	// DeletionPolicy for objects that were deleted in the source or left the
-	// selection: Delete (default) or Orphan. PersistentVolumeClaims are orphaned
-	// unless it is set.
+	// selection: Delete or Orphan. Default: Delete, and Orphan for
+	// PersistentVolumeClaims.
+	// +optional
+	// +kubebuilder:validation:Enum=Delete;Orphan
 	DeletionPolicy string `json:"deletionPolicy,omitempty"`
-	// IncludeSystemNamespaces also covers namespaces that begin with kube- or openshift.
+	// IncludeSystemNamespaces also covers namespaces whose name begins with kube-
+	// or openshift. Default false.
+	// +optional
 	IncludeSystemNamespaces bool `json:"includeSystemNamespaces,omitempty"`
 	// IncludeControlled also covers objects with a controller owner, such as the
-	// ReplicaSets of a Deployment.
+	// ReplicaSets of a Deployment. Default false: the destination makes its own.
+	// +optional
 	IncludeControlled bool `json:"includeControlled,omitempty"`
 	// IncludeGenerated also covers what every cluster makes by itself:
 	// kube-root-ca.crt, openshift-service-ca.crt and ServiceAccount token Secrets.
+	// Default false.
+	// +optional
 	IncludeGenerated bool `json:"includeGenerated,omitempty"`
 	// KeepNodePorts keeps the node ports of Services. Default false.
+	// +optional
 	KeepNodePorts bool `json:"keepNodePorts,omitempty"`
-	// Resources to replicate.
+	// Resources to replicate. An object that several entries match takes the first.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=500
 	Resources []Resource `json:"resources"`
 }
 
@@ -92,176 +156,213 @@ const (
 // Resource is one entry of the resources to replicate.
 type Resource struct {
 	// Group of the resource; empty or absent: the core group.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$`
+	// +kubebuilder:validation:XValidation:rule="self != 'core'",message="the core group is written as the empty string, or left out"
 	Group string `json:"group,omitempty"`
-	// Version of the resource.
+	// Version of the resource, such as v1.
+	// +required
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
 	Version string `json:"version"`
-	// Resource in the plural; a kind or singular is resolved by discovery.
+	// Resource in the plural, such as deployments; a kind or singular is resolved
+	// by asking the source.
+	// +required
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$`
 	Resource string `json:"resource"`
-	// Transformation of the object on its way.
+	// Transformation of the object on its way to the destination.
+	// +optional
 	Transformation *Transformation `json:"transformation,omitempty"`
-	// Filters, all of which must match.
+	// Filters, all of which must match. Default: every object.
+	// +optional
 	Filters *Filters `json:"filters,omitempty"`
-	// RecoveryProcess says what recovery does with the object.
+	// RecoveryProcess says what a recovery does with the object. Default: it is
+	// left as it is.
+	// +optional
 	RecoveryProcess *RecoveryProcess `json:"recoveryProcess,omitempty"`
 }
 
-// Transformation changes an object on its way to the destination.
+// Transformation changes an object on its way to the destination. The object in
+// the source is never touched.
 type Transformation struct {
-	PatchOptions PatchOptions     `json:"patchOptions,omitempty"`
-	Patch        []PatchOperation `json:"patch,omitempty"`
+	// PatchOptions tune how the patch is applied.
+	// +optional
+	PatchOptions PatchOptions `json:"patchOptions,omitempty"`
+	// Patch is applied in order, wholly or not at all.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	Patch []PatchOperation `json:"patch,omitempty"`
 }
 
 // PatchOptions tune how a patch is applied.
 type PatchOptions struct {
-	// SkipIfNotFoundOnDelete makes a remove of a missing field no error.
+	// SkipIfNotFoundOnDelete makes a remove of a missing field no error. Default
+	// false.
+	// +optional
 	SkipIfNotFoundOnDelete bool `json:"skipIfNotFoundOnDelete,omitempty"`
 }
 
 // PatchOperation is an RFC 6902 operation.
 type PatchOperation struct {
 	// Op is add, replace, remove or delete (= remove).
+	// +required
+	// +kubebuilder:validation:Enum=add;replace;remove;delete
 	Op string `json:"op"`
-	// Path is a JSON pointer (RFC 6901).
+	// Path is a JSON pointer (RFC 6901), such as /spec/replicas; in a field's name
+	// ~ is written ~0 and / is written ~1.
+	// +required
+	// +kubebuilder:validation:MaxLength=4096
+	// +kubebuilder:validation:Pattern=`^(/([^~/]|~[01])*)+$`
 	Path string `json:"path"`
-	// Value, for add and replace.
+	// Value is any JSON, null included. It is required for add and replace and
+	// ignored for remove.
+	// +optional
+	// +nullable
 	Value *apiextensionsv1.JSON `json:"value,omitempty"`
 }
 
 // Filters choose among the objects of a resource; all must match.
 type Filters struct {
+	// NameSelector matches the name of the object.
+	// +optional
 	NameSelector *NameSelector `json:"nameSelector,omitempty"`
 	// Selector matches the labels of the object.
+	// +optional
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
-	// NamespaceSelector matches the labels of the object's namespace.
+	// NamespaceSelector matches the labels of the object's namespace. It is ignored
+	// for cluster-scoped objects, except Namespaces, which it matches by their own
+	// labels.
+	// +optional
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 }
 
 // NameSelector matches whole names, by RE2 expressions or, where a pattern is
 // none, by globs.
 type NameSelector struct {
-	// Regex: one of these must match.
+	// Regex: one of these must match. Default: every name does.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=1024
 	Regex []string `json:"regex,omitempty"`
-	// IncludeRegex is an alias of regex.
+	// IncludeRegex is an alias of regex; the patterns of both count.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=1024
 	IncludeRegex []string `json:"includeRegex,omitempty"`
 	// ExcludeRegex: none of these may match; wins over regex.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=1024
 	ExcludeRegex []string `json:"excludeRegex,omitempty"`
 }
 
 // RecoveryProcess says what a recovery does with the objects of an entry.
 type RecoveryProcess struct {
-	PatchOptions PatchOptions     `json:"patchOptions,omitempty"`
-	FromPatch    []PatchOperation `json:"fromPatch,omitempty"`
-	FromOriginal *FromOriginal    `json:"fromOriginal,omitempty"`
+	// PatchOptions tune how fromPatch is applied.
+	// +optional
+	PatchOptions PatchOptions `json:"patchOptions,omitempty"`
+	// FromPatch is applied to the object in the destination or, with fromOriginal,
+	// to the original.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	FromPatch []PatchOperation `json:"fromPatch,omitempty"`
+	// FromOriginal replaces the object by its original from the bucket.
+	// +optional
+	FromOriginal *FromOriginal `json:"fromOriginal,omitempty"`
 }
 
 // FromOriginal restores the original from the bucket.
 type FromOriginal struct {
+	// Enabled replaces the object in the destination by the original; it needs
+	// bucketName. Default false.
+	// +optional
 	Enabled bool `json:"enabled,omitempty"`
 }
 
 // Observability of the components.
 type Observability struct {
+	// Enabled serves metrics. Default false.
+	// +optional
 	Enabled bool `json:"enabled,omitempty"`
-	// Interval to gather metrics.
-	Interval *Duration `json:"interval,omitempty"`
+	// Interval to gather metrics, as a Go duration such as 30s. Default 30s.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^(0|([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+)$`
+	Interval *metav1.Duration `json:"interval,omitempty"`
 }
 
-// Components of a LiveSynchronization.
+// Components of a LiveSynchronization. A change of one touches only that one.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.stream) && has(self.nats))",fieldPath=".nats",message="nats is an alias of stream: set one of the two"
+// +kubebuilder:validation:XValidation:rule="!(has(self.state) && has(self.redis))",fieldPath=".redis",message="redis is an alias of state: set one of the two"
 type Components struct {
-	EventsListener  *Component `json:"eventsListener,omitempty"`
-	Processor       *Component `json:"processor,omitempty"`
-	Reconciler      *Component `json:"reconciler,omitempty"`
-	Restorer        *Component `json:"restorer,omitempty"`
-	Synchronizer    *Component `json:"synchronizer,omitempty"`
-	Stream          *Component `json:"stream,omitempty"`
-	NATS            *Component `json:"nats,omitempty"`
-	State           *Component `json:"state,omitempty"`
-	Redis           *Component `json:"redis,omitempty"`
+	// EventsListener reads the source and appends every change to the log.
+	// +optional
+	EventsListener *Component `json:"eventsListener,omitempty"`
+	// Processor filters and transforms what is in the log.
+	// +optional
+	Processor *Component `json:"processor,omitempty"`
+	// Reconciler compares both clusters every resyncPeriod.
+	// +optional
+	Reconciler *Component `json:"reconciler,omitempty"`
+	// Restorer recovers the destination.
+	// +optional
+	Restorer *Component `json:"restorer,omitempty"`
+	// Synchronizer writes to the destination.
+	// +optional
+	Synchronizer *Component `json:"synchronizer,omitempty"`
+	// Stream is the log.
+	// +optional
+	Stream *Component `json:"stream,omitempty"`
+	// NATS is an alias of stream.
+	// +optional
+	NATS *Component `json:"nats,omitempty"`
+	// State is what the components remember.
+	// +optional
+	State *Component `json:"state,omitempty"`
+	// Redis is an alias of state.
+	// +optional
+	Redis *Component `json:"redis,omitempty"`
+	// MetricsExporter serves metrics computed from the log.
+	// +optional
 	MetricsExporter *Component `json:"metricsExporter,omitempty"`
 }
 
 // Component configures one of them.
 type Component struct {
-	// LogLevel: debug, info, warn or error; default info.
-	LogLevel        string                       `json:"logLevel,omitempty"`
-	ImagePullPolicy corev1.PullPolicy            `json:"imagePullPolicy,omitempty"`
-	Resources       *corev1.ResourceRequirements `json:"resources,omitempty"`
-	// ConcurrentTasks at a time; default 32 for the synchronizer.
+	// LogLevel: debug, info, warn or error. Default info.
+	// +optional
+	// +kubebuilder:validation:Enum=debug;info;warn;error
+	LogLevel string `json:"logLevel,omitempty"`
+	// ImagePullPolicy of the container: Always, IfNotPresent or Never. Default:
+	// that of Kubernetes. Without effect in standalone mode.
+	// +optional
+	// +kubebuilder:validation:Enum=Always;IfNotPresent;Never
+	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
+	// Resources of the container. Default: none asked for. Without effect in
+	// standalone mode.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	// ConcurrentTasks at a time. Default: eventsListener 8, processor 4,
+	// synchronizer 32, reconciler 4.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1024
 	ConcurrentTasks *int32 `json:"concurrentTasks,omitempty"`
-	// Replicas of the process; default 1.
+	// Replicas of the process. Default 1. Without effect in standalone mode.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
 	Replicas *int32 `json:"replicas,omitempty"`
-}
-
-// States of a LiveSynchronization.
-const (
-	StateReady       = "Ready"
-	StateProgressing = "Progressing"
-	StateFailed      = "Failed"
-	StateSuspended   = "Suspended"
-	StateTerminating = "Terminating"
-)
-
-// LiveSynchronizationStatus is what is known, and since when.
-type LiveSynchronizationStatus struct {
-	State              string             `json:"state,omitempty"`
-	Conditions         []metav1.Condition `json:"conditions,omitempty"`
-	ObservedGeneration int64              `json:"observedGeneration,omitempty"`
-	Objects            ObjectCounts       `json:"objects,omitempty"`
-	LastSyncTime       *metav1.MicroTime  `json:"lastSyncTime,omitempty"`
-	LastResyncTime     *metav1.MicroTime  `json:"lastResyncTime,omitempty"`
-	// Lag is the age of the oldest change that is logged and not yet applied.
-	Lag *metav1.Duration `json:"lag,omitempty"`
-	// VerifiedAt is the moment up to which the destination is known to hold
-	// everything; absent while unknown.
-	VerifiedAt *metav1.MicroTime `json:"verifiedAt,omitempty"`
-	// RPO is now less verifiedAt; absent while unknown.
-	RPO        *metav1.Duration  `json:"rpo,omitempty"`
-	Components []ComponentStatus `json:"components,omitempty"`
-	// Resources that are waited for or cannot be read, and why.
-	Resources []ResourceStatus `json:"resources,omitempty"`
-	// Failing objects, at most 50.
-	Failing []FailingObject `json:"failing,omitempty"`
-}
-
-// ObjectCounts counts the covered objects.
-type ObjectCounts struct {
-	Total     int64 `json:"total"`
-	Sync      int64 `json:"sync"`
-	OutOfSync int64 `json:"outOfSync"`
-	Failed    int64 `json:"failed"`
-}
-
-// ComponentStatus is the health of one component.
-type ComponentStatus struct {
-	Name    string `json:"name"`
-	Ready   bool   `json:"ready"`
-	Reason  string `json:"reason,omitempty"`
-	Message string `json:"message,omitempty"`
-}
-
-// ResourceStatus is the health of one resource entry.
-type ResourceStatus struct {
-	Resource string `json:"resource"`
-	Ready    bool   `json:"ready"`
-	Reason   string `json:"reason,omitempty"`
-	Message  string `json:"message,omitempty"`
-}
-
-// FailingObject is an object that is not as it should be at the destination.
-type FailingObject struct {
-	// Object is <group>/<version>/<resource>/<namespace>/<name>.
-	Object  string `json:"object"`
-	Reason  string `json:"reason"`
-	Message string `json:"message"`
-	// NextTry is when it is tried again.
-	NextTry *metav1.Time `json:"nextTry,omitempty"`
-}
-
-// LiveSynchronizationList is a list of LiveSynchronization.
-//
-// +kubebuilder:object:root=true
-type LiveSynchronizationList struct {
-	metav1.TypeMeta `json:",inline"`
-	metav1.ListMeta `json:"metadata,omitempty"`
-	Items           []LiveSynchronization `json:"items"`
 }
