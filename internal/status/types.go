@@ -1,0 +1,57 @@
+// Package status is how a running Afterimage is asked how it is: one JSON
+// document over a socket in its data directory that only its own user can open.
+// It needs no port, no cluster and no broker to answer.
+package status
+
+import (
+	"time"
+
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+)
+
+// Process is what one running process says of itself.
+type Process struct {
+	Version    string    `json:"version"`
+	PID        int       `json:"pid"`
+	InstanceID string    `json:"instanceID"`
+	StartedAt  time.Time `json:"startedAt"`
+	// At is when the answer was made.
+	At        time.Time `json:"at"`
+	DataDir   string    `json:"dataDir"`
+	Stream    Stream    `json:"stream"`
+	Manifests Manifests `json:"manifests"`
+	// LiveSynchronizations in the order of their namespaces and names.
+	LiveSynchronizations []LiveSynchronization `json:"liveSynchronizations"`
+}
+
+// Stream is the health of the log.
+type Stream struct {
+	// Kind is "embedded" or "kafka".
+	Kind string `json:"kind"`
+	// Brokers, for kind kafka.
+	Brokers []string `json:"brokers,omitempty"`
+	Ready   bool     `json:"ready"`
+	Message string   `json:"message,omitempty"`
+	// Warnings name topic settings that are not as they should be.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Manifests says whether what runs is what the files say.
+type Manifests struct {
+	// LoadedAt is when the configuration in effect was read.
+	LoadedAt time.Time `json:"loadedAt"`
+	// Error of the last reading: while there is one, the last good
+	// configuration stays in effect.
+	Error string `json:"error,omitempty"`
+	// Since when the files are in error.
+	Since *time.Time `json:"since,omitempty"`
+}
+
+// LiveSynchronization is one of them with its status.
+type LiveSynchronization struct {
+	Namespace string                             `json:"namespace"`
+	Name      string                             `json:"name"`
+	Suspend   bool                               `json:"suspend"`
+	CreatedAt time.Time                          `json:"startedAt"`
+	Status    v1alpha1.LiveSynchronizationStatus `json:"status"`
+}
