@@ -58,6 +58,9 @@ func ParseKey(s string) (Key, error) {
 			return Key{}, fmt.Errorf("key %q: empty %s", s, name)
 		}
 	}
+	if IsControl(s) {
+		return Key{}, fmt.Errorf("key %q is that of a control record", s)
+	}
 	if parts[0] == coreGroup {
 		parts[0] = ""
 	}

@@ -54,25 +54,35 @@ func (v Version) Older(o Version) bool {
 func (v Version) IsZero() bool { return v == Version{} }
 
 func compareRV(a, b string) (int, bool) {
+	// Nothing is known of either: neither is older.
+	unknown := func(s string) bool { return s == "" || s == "0" }
 	switch {
-	case a == b:
+	case a == b || unknown(a) && unknown(b):
 		return 0, true
-	case a == "" || a == "0":
+	case unknown(a):
 		return -1, true
-	case b == "" || b == "0":
+	case unknown(b):
 		return 1, true
 	}
 	c, err := resourceversion.CompareResourceVersion(a, b)
 	return c, err == nil
 }
 
+// A resourceVersion is opaque, and may hold the dot that separates the parts.
+var (
+	escapeRV   = strings.NewReplacer("%", "%25", ".", "%2E")
+	unescapeRV = strings.NewReplacer("%2E", ".", "%25", "%")
+)
+
 // String is the form kept in a header and in the version annotation of a
-// destination object: <epoch>.<rv>.<namespace rv>.<generation>.
+// destination object: <epoch>.<rv>.<namespace rv>.<generation>, where the
+// resourceVersions have % and . written as %25 and %2E.
 func (v Version) String() string {
-	return strconv.FormatInt(v.Epoch, 10) + "." + v.RV + "." + v.NamespaceRV + "." + strconv.FormatInt(v.Generation, 10)
+	return strconv.FormatInt(v.Epoch, 10) + "." + escapeRV.Replace(v.RV) + "." + escapeRV.Replace(v.NamespaceRV) + "." + strconv.FormatInt(v.Generation, 10)
 }
 
-// ParseVersion is the inverse of [Version.String].
+// ParseVersion is the inverse of [Version.String]. It refuses everything String
+// cannot have produced.
 func ParseVersion(s string) (Version, error) {
 	p := strings.Split(s, ".")
 	if len(p) != 4 {
@@ -86,5 +96,9 @@ func ParseVersion(s string) (Version, error) {
 	if err != nil {
 		return Version{}, fmt.Errorf("version %q: generation: %w", s, err)
 	}
-	return Version{Epoch: epoch, RV: p[1], NamespaceRV: p[2], Generation: gen}, nil
+	v := Version{Epoch: epoch, RV: unescapeRV.Replace(p[1]), NamespaceRV: unescapeRV.Replace(p[2]), Generation: gen}
+	if v.String() != s {
+		return Version{}, fmt.Errorf("version %q: not in the form it is written in, %s", s, v)
+	}
+	return v, nil
 }
