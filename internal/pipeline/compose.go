@@ -1,0 +1,146 @@
+package pipeline
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+)
+
+const (
+	// verifiedWithin: a destination that was not proved equal for longer is not
+	// Ready, whatever its components say. Heartbeats come every 10 s and an idle
+	// resource is provably fresh to about 75 s, so this is two misses.
+	verifiedWithin = 3 * time.Minute
+	// maxFailing objects are named; all are counted.
+	maxFailing = 50
+)
+
+// halts are the conditions that end replication until a person acts.
+var halts = map[string]bool{
+	"SourceChanged": true, "PruneBlocked": true, "Fenced": true, "SameCluster": true, "Halted": true,
+}
+
+// waiting are the reasons of a resource that is not there yet: it is waited
+// for, and what is there is complete without it.
+var waiting = map[string]bool{"NotServed": true, "Waiting": true, "WaitingForResource": true}
+
+// facts a status is composed of.
+type facts struct {
+	now        time.Time
+	suspend    bool
+	generation int64
+	// parts as the components report them, in the order of the pipeline.
+	parts []v1alpha1.LiveSynchronizationStatus
+	// conditions the pipeline itself knows of (clusters, topics, halts).
+	conditions []metav1.Condition
+	// readySince carries the Ready condition's last transition from status to status.
+	ready *metav1.Condition
+}
+
+// compose makes one status of what everybody knows. What is not known is not Ready.
+func compose(f facts) v1alpha1.LiveSynchronizationStatus {
+	st := v1alpha1.LiveSynchronizationStatus{ObservedGeneration: f.generation, Conditions: slices.Clone(f.conditions)}
+	for _, p := range f.parts {
+		merge(&st, p)
+	}
+	if st.VerifiedAt != nil {
+		rpo := f.now.Sub(st.VerifiedAt.Time).Round(time.Millisecond)
+		st.RPO = &metav1.Duration{Duration: max(rpo, 0)}
+	}
+	state, reason, message := judge(f, &st)
+	st.State = state
+	ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(f.now), ObservedGeneration: f.generation}
+	if state == v1alpha1.StateReady {
+		ready.Status = metav1.ConditionTrue
+	}
+	if f.ready != nil && f.ready.Status == ready.Status {
+		ready.LastTransitionTime = f.ready.LastTransitionTime
+	}
+	st.Conditions = append([]metav1.Condition{ready}, st.Conditions...)
+	return st
+}
+
+// judge says in which state the whole is, and why.
+func judge(f facts, st *v1alpha1.LiveSynchronizationStatus) (state, reason, message string) {
+	if f.suspend {
+		return v1alpha1.StateSuspended, "Suspended", "spec.suspend is true: changes are logged, nothing is written to the destination"
+	}
+	for _, c := range st.Conditions {
+		if halts[c.Type] && c.Status == metav1.ConditionTrue {
+			return v1alpha1.StateFailed, c.Type, c.Message
+		}
+	}
+	if reason, message = notReady(f, st); reason != "" {
+		return v1alpha1.StateProgressing, reason, message
+	}
+	return v1alpha1.StateReady, "InSync", "the destination holds everything the source held at verifiedAt"
+}
+
+// notReady names the first thing that keeps the whole from being Ready.
+func notReady(f facts, st *v1alpha1.LiveSynchronizationStatus) (reason, message string) {
+	for _, c := range f.conditions {
+		if c.Status != metav1.ConditionTrue && !halts[c.Type] {
+			// SourceReachable=False, Unreachable reads SourceUnreachable.
+			what := strings.TrimSuffix(strings.TrimSuffix(c.Type, "Reachable"), "Ready")
+			return what + c.Reason, cmp.Or(c.Message, c.Reason)
+		}
+	}
+	if len(st.Components) == 0 {
+		return "ComponentNotReady", "no component runs yet"
+	}
+	for _, c := range st.Components {
+		if !c.Ready {
+			return "ComponentNotReady", c.Name + ": " + cmp.Or(c.Message, c.Reason, "not ready")
+		}
+	}
+	for _, r := range st.Resources {
+		if !r.Ready && !waiting[r.Reason] {
+			return "ResourceNotReady", r.Resource + ": " + cmp.Or(r.Message, r.Reason, "not ready")
+		}
+	}
+	switch {
+	case st.Objects.Failed > 0 || len(st.Failing) > 0:
+		return "ObjectsFailing", fmt.Sprintf("%d objects cannot be applied; status.failing says why", max(st.Objects.Failed, int64(len(st.Failing))))
+	case st.Objects.OutOfSync > 0:
+		return "OutOfSync", fmt.Sprintf("%d objects are not yet as they should be", st.Objects.OutOfSync)
+	case st.VerifiedAt == nil:
+		return "NotVerified", "it is not yet known up to when the destination holds everything"
+	case f.now.Sub(st.VerifiedAt.Time) > verifiedWithin:
+		return "VerifiedTooLongAgo", fmt.Sprintf("the destination is known to hold everything only up to %s ago", f.now.Sub(st.VerifiedAt.Time).Round(time.Second))
+	}
+	return "", ""
+}
+
+// merge adds what one component knows.
+func merge(st *v1alpha1.LiveSynchronizationStatus, p v1alpha1.LiveSynchronizationStatus) {
+	st.Components = append(st.Components, p.Components...)
+	st.Resources = append(st.Resources, p.Resources...)
+	st.Conditions = append(st.Conditions, p.Conditions...)
+	st.Failing = append(st.Failing, p.Failing...)
+	st.Failing = st.Failing[:min(len(st.Failing), maxFailing)]
+	st.Objects.Total += p.Objects.Total
+	st.Objects.Sync += p.Objects.Sync
+	st.Objects.OutOfSync += p.Objects.OutOfSync
+	st.Objects.Failed += p.Objects.Failed
+	st.LastSyncTime = later(st.LastSyncTime, p.LastSyncTime)
+	st.LastResyncTime = later(st.LastResyncTime, p.LastResyncTime)
+	if p.VerifiedAt != nil && (st.VerifiedAt == nil || p.VerifiedAt.Before(st.VerifiedAt)) {
+		st.VerifiedAt = p.VerifiedAt // the most cautious word counts
+	}
+	if p.Lag != nil && (st.Lag == nil || p.Lag.Duration > st.Lag.Duration) {
+		st.Lag = p.Lag
+	}
+}
+
+func later(a, b *metav1.MicroTime) *metav1.MicroTime {
+	if a == nil || (b != nil && a.Before(b)) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,91 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/stream"
+	"github.com/afterimage-dr/afterimage/state"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// open opens what every LiveSynchronization of the process shares.
+func open(o Options, dir *dataDir, logger *slog.Logger) (_ *parts, closeAll func(), err error) {
+	var closers []func()
+	closeAll = func() {
+		for i := len(closers) - 1; i >= 0; i-- {
+			closers[i]()
+		}
+	}
+	defer func() {
+		if err != nil {
+			closeAll()
+		}
+	}()
+	dial := stream.Brokers(o.Brokers...)
+	if len(o.Brokers) == 0 {
+		e, err := startEmbedded(filepath.Join(dir.path, logDir), o.Fsync)
+		if err != nil {
+			return nil, nil, fmt.Errorf("embedded log: %w", err)
+		}
+		closers = append(closers, func() { _ = e.Close() })
+		dial = e.Dial()
+	}
+	// Every client made says its warnings in our form.
+	dial.Options = append(dial.Options, logging.Kafka(logging.New(o.Output, o.Level, "stream", "")))
+	client, err := stream.NewClient(dial, dir.instance)
+	if err != nil {
+		return nil, nil, fmt.Errorf("client of the log: %w", err)
+	}
+	closers = append(closers, client.Close)
+	memory, err := openState(filepath.Join(dir.path, stateDir), logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	closers = append(closers, func() { _ = memory.Close() })
+
+	shared := &shared{client: client, memory: memory, instance: dir.instance, incarnation: random(8)}
+	return &parts{
+		ensure: func(ctx context.Context, t topology.Topics) ([]string, error) {
+			return shared.ensure(ctx, t, o.Partitions)
+		},
+		connect: func(c *rest.Config) (cluster, *kube.Client, error) {
+			k, err := kube.New(c)
+			return k, k, err
+		},
+		logger: func(process, consumerID string, level slog.Leveler) *slog.Logger {
+			return logging.New(o.Output, level, process, consumerID)
+		},
+		healthy:   func() (bool, string) { return true, "" },
+		factories: shared.factories(),
+	}, closeAll, nil
+}
+
+// openState opens the memory. One that cannot be read is put aside and begun
+// anew: it is disposable (guarantee 7), what is lost with it is compared again.
+func openState(dir string, logger *slog.Logger) (*state.Store, error) {
+	memory, err := state.Open(dir)
+	if err == nil {
+		return memory, nil
+	}
+	aside := dir + ".unreadable"
+	if e := os.RemoveAll(aside); e != nil {
+		return nil, errors.Join(fmt.Errorf("memory: %w", err), e)
+	}
+	if e := os.Rename(dir, aside); e != nil {
+		return nil, errors.Join(fmt.Errorf("memory: %w", err), e)
+	}
+	logger.Warn("memory cannot be read, everything is compared anew", logging.Err(err), slog.String("putAside", aside))
+	if memory, err = state.Open(dir); err != nil {
+		return nil, fmt.Errorf("memory: %w", err)
+	}
+	return memory, nil
+}

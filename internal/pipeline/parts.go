@@ -1,0 +1,34 @@
+package pipeline
+
+import (
+	"context"
+	"log/slog"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// cluster is what the pipeline itself asks of a cluster.
+type cluster interface {
+	ClusterUID(ctx context.Context) (string, error)
+}
+
+// parts is what a runner is made of: everything that reaches a server, so that
+// tests can put something else in its place.
+type parts struct {
+	// ensure finds or makes the topics of a LiveSynchronization.
+	ensure func(ctx context.Context, t topology.Topics) (warnings []string, err error)
+	// connect makes a client; it does not reach out yet.
+	connect func(c *rest.Config) (cluster, *kube.Client, error)
+	// logger of a component.
+	logger func(process, consumerID string, level slog.Leveler) *slog.Logger
+	// healthy tells whether the brokers answer.
+	healthy func() (bool, string)
+	// factories make the components, in the order of the pipeline.
+	factories []factory
+}
+
+// factory makes a supervised component of a runner.
+type factory func(r *runner) *supervised

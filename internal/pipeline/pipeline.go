@@ -1,0 +1,213 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/status"
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+)
+
+// StopTimeout is how long the components may take to stop. What is not done by
+// then is as safe as after a SIGKILL (guarantee 10).
+const StopTimeout = 10 * time.Second
+
+// Pipeline runs LiveSynchronizations. Safe for concurrent use.
+type Pipeline struct {
+	options Options
+	parts   *parts
+	dir     *dataDir
+	close   func() // what lies below the components
+	logger  *slog.Logger
+	began   time.Time
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	// apply is held while the set of runners changes.
+	apply sync.Mutex
+
+	mu        sync.Mutex
+	runners   map[string]*runner
+	ready     map[string]*metav1.Condition
+	manifests status.Manifests
+	config    logging.State
+}
+
+// Start opens the data directory, the log and the memory, and begins to run
+// syncs. It returns an error for what trying again cannot mend: a data directory
+// in use or not writable (ErrInUse), a cluster configuration nobody could use.
+// Servers that cannot be reached are no error: they are tried for as long as ctx
+// lives. Call Wait after ctx ends.
+func Start(ctx context.Context, o Options, syncs []LiveSync) (*Pipeline, error) {
+	if o.Output == nil {
+		o.Output = io.Discard
+	}
+	o.Output = logging.Shared(o.Output)
+	dir, err := openDataDir(o.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pipeline{
+		options: o, parts: o.parts, dir: dir, close: func() {}, began: time.Now(),
+		runners: map[string]*runner{}, ready: map[string]*metav1.Condition{},
+		manifests: status.Manifests{LoadedAt: time.Now()},
+	}
+	p.logger = logging.New(o.Output, o.Level, "run", "")
+	if p.parts == nil {
+		if p.parts, p.close, err = open(o, dir, p.logger); err != nil {
+			dir.close()
+			return nil, err
+		}
+	}
+	p.ctx, p.cancel = context.WithCancel(ctx)
+	p.logger.Info("started", slog.String("version", o.Version), slog.String("instanceID", dir.instance), slog.String("dataDir", dir.path))
+	if err := p.Apply(syncs); err != nil {
+		p.cancel()
+		return nil, errors.Join(err, p.Wait())
+	}
+	return p, nil
+}
+
+// Apply makes syncs the LiveSynchronizations that run: new ones are started,
+// running ones get their settings, and those not named any more are stopped
+// (their objects stay where they are).
+func (p *Pipeline) Apply(syncs []LiveSync) error {
+	p.apply.Lock()
+	defer p.apply.Unlock()
+	want := map[string]LiveSync{}
+	for _, l := range syncs {
+		want[l.id()] = l
+	}
+	running := p.snapshot()
+	for _, id := range slices.Sorted(maps.Keys(running)) {
+		r, l := running[id], want[id]
+		if _, wanted := want[id]; wanted && r.reaches(l) {
+			r.configure(l)
+			delete(want, id)
+			continue
+		}
+		r.stop()
+		<-r.finish
+		p.mu.Lock()
+		delete(p.runners, id)
+		delete(p.ready, id)
+		p.mu.Unlock()
+	}
+	var errs []error
+	for _, id := range slices.Sorted(maps.Keys(want)) {
+		r, err := start(p.ctx, p.parts, p.options.Level, want[id])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("LiveSynchronization %s: %w", id, err))
+			continue
+		}
+		p.mu.Lock()
+		p.runners[id] = r
+		p.mu.Unlock()
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.manifests = status.Manifests{LoadedAt: time.Now()}
+	p.config.Working(p.logger, "manifests are valid again")
+	return nil
+}
+
+// ConfigError notes that the manifests cannot be used as they are now: the last
+// good configuration stays in effect, and status says so.
+func (p *Pipeline) ConfigError(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.manifests.Error = err.Error()
+	if p.manifests.Since == nil {
+		now := time.Now()
+		p.manifests.Since = &now
+	}
+	p.config.Failing(p.logger, err.Error(), "manifests cannot be used, the last good ones stay in effect", logging.Err(err))
+}
+
+// Wait waits until everything has stopped after ctx has ended, or until
+// StopTimeout is over, and closes what was opened.
+func (p *Pipeline) Wait() error {
+	<-p.ctx.Done()
+	limit := time.After(StopTimeout)
+	for id, r := range p.snapshot() {
+		select {
+		case <-r.finish:
+		case <-limit:
+			// The memory stays open: a component may still be using it.
+			return fmt.Errorf("LiveSynchronization %s did not stop within %s; nothing is lost by ending it now", id, StopTimeout)
+		}
+	}
+	p.close()
+	p.logger.Info("stopped")
+	p.dir.close()
+	return nil
+}
+
+func (p *Pipeline) snapshot() map[string]*runner {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.runners)
+}
+
+// Status is what there is to know, now.
+func (p *Pipeline) Status() status.Process {
+	now := time.Now()
+	s := status.Process{
+		Version: p.options.Version, PID: os.Getpid(), InstanceID: p.dir.instance, StartedAt: p.began, At: now, DataDir: p.dir.path,
+		Stream: status.Stream{Kind: "embedded", Brokers: p.options.Brokers},
+	}
+	if len(p.options.Brokers) > 0 {
+		s.Stream.Kind = "kafka"
+	}
+	s.Stream.Ready, s.Stream.Message = p.parts.healthy()
+	running := p.snapshot()
+	for _, id := range slices.Sorted(maps.Keys(running)) {
+		r := running[id]
+		set := r.live.Load()
+		r.mu.Lock()
+		s.Stream.Warnings = append(s.Stream.Warnings, r.warnings...)
+		r.mu.Unlock()
+		s.LiveSynchronizations = append(s.LiveSynchronizations, status.LiveSynchronization{
+			Namespace: set.Config.Namespace, Name: set.Config.Name, Suspend: set.Suspend, CreatedAt: r.began,
+			Status: p.statusOf(id, r, now),
+		})
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.Manifests = p.manifests
+	return s
+}
+
+func (p *Pipeline) statusOf(id string, r *runner, now time.Time) v1alpha1.LiveSynchronizationStatus {
+	f := facts{now: now, suspend: r.live.Load().Suspend, conditions: []metav1.Condition{r.clusters[0].status(), r.clusters[1].status()}}
+	r.mu.Lock()
+	f.generation = r.generation
+	f.conditions = append(f.conditions, r.stream)
+	if r.halted != nil {
+		f.conditions = append(f.conditions, *r.halted)
+	}
+	r.mu.Unlock()
+	for _, c := range r.components {
+		f.parts = append(f.parts, c.report())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.ready = p.ready[id]
+	st := compose(f)
+	p.ready[id] = &st.Conditions[0]
+	return st
+}

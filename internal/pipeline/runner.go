@@ -1,0 +1,179 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"log/slog"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/live"
+	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/settings"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// ensureTimeout of one attempt to find or make the topics.
+const ensureTimeout = 15 * time.Second
+
+// runner runs one LiveSynchronization.
+type runner struct {
+	parts  *parts
+	logger *slog.Logger
+	live   *settings.Live
+	topics topology.Topics
+	reach  [2][sha256.Size]byte
+	began  time.Time
+
+	source, destination cluster
+	sourceKube          *kube.Client
+	destinationKube     *kube.Client
+	clusters            [2]*probe
+	components          []*supervised
+	levels              map[string]*slog.LevelVar
+	fallback            slog.Level
+
+	// work is where the components run; ending it halts them.
+	work   context.Context
+	stop   context.CancelFunc
+	finish chan struct{}
+
+	mu         sync.Mutex
+	generation int64
+	stream     metav1.Condition
+	warnings   []string
+	halted     *metav1.Condition
+	streamLog  logging.State
+}
+
+// start begins to run a LiveSynchronization; end it with its stop.
+func start(ctx context.Context, p *parts, fallback slog.Level, l LiveSync) (*runner, error) {
+	c := l.Settings.Config
+	r := &runner{
+		parts: p, live: live.New(l.Settings), topics: topology.TopicsFor(c.Namespace, c.Name),
+		reach: [2][sha256.Size]byte{fingerprint(l.Source), fingerprint(l.Destination)},
+		began: time.Now(), levels: map[string]*slog.LevelVar{}, fallback: fallback, finish: make(chan struct{}),
+		clusters: [2]*probe{{condition: "SourceReachable"}, {condition: "DestinationReachable"}},
+		stream:   metav1.Condition{Type: "StreamReady", Status: metav1.ConditionUnknown, Reason: "Starting"},
+	}
+	var err error
+	if r.source, r.sourceKube, err = p.connect(l.Source); err != nil {
+		return nil, err
+	}
+	if r.destination, r.destinationKube, err = p.connect(l.Destination); err != nil {
+		return nil, err
+	}
+	r.logger = p.logger("run", "", r.level("run")).With(logging.LiveSynchronization(c.Namespace, c.Name))
+	for _, f := range p.factories {
+		r.components = append(r.components, f(r))
+	}
+	r.configure(l)
+	r.work, r.stop = context.WithCancel(ctx)
+	go r.run()
+	return r, nil
+}
+
+// run brings the topics about, then runs the components until stopped.
+func (r *runner) run() {
+	defer close(r.finish)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	first := make(chan struct{})
+	wg.Go(func() { r.probes(r.work, first) })
+	if !r.ensureTopics(r.work) {
+		return
+	}
+	// The loop guard wants to know the destination before anything is logged, but
+	// a destination that is down must not keep the source's changes out of the log.
+	select {
+	case <-first:
+	case <-time.After(firstProbePeriod):
+	case <-r.work.Done():
+	}
+	for _, c := range r.components {
+		wg.Go(func() { c.run(r.work) })
+	}
+}
+
+// ensureTopics tries until the topics are there as they should be; false: stopped.
+func (r *runner) ensureTopics(ctx context.Context) bool {
+	for pause := backoffFirst; ctx.Err() == nil; pause = min(2*pause, backoffMost) {
+		attempt, cancel := context.WithTimeout(ctx, ensureTimeout)
+		warnings, err := r.parts.ensure(attempt, r.topics)
+		cancel()
+		if err == nil {
+			r.setStream(metav1.ConditionTrue, "TopicsReady", "", warnings)
+			r.streamLog.Working(r.logger, "topics found or made")
+			for _, w := range warnings {
+				r.logger.Warn("topic setting differs", slog.String("warning", w))
+			}
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		r.setStream(metav1.ConditionFalse, "TopicsMissing", err.Error(), nil)
+		r.streamLog.Failing(r.logger, "TopicsMissing", "topics cannot be found or made, it is tried again", logging.Err(err))
+		sleep(ctx, jitter(pause))
+	}
+	return false
+}
+
+func (r *runner) setStream(status metav1.ConditionStatus, reason, message string, warnings []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := metav1.Condition{Type: "StreamReady", Status: status, Reason: reason, Message: message, LastTransitionTime: r.stream.LastTransitionTime}
+	if c.Status != r.stream.Status {
+		c.LastTransitionTime = metav1.Now()
+	}
+	r.stream, r.warnings = c, warnings
+}
+
+// halt ends the components and says why, until the process is started again or
+// the manifests reach other clusters.
+func (r *runner) halt(reason, message string) {
+	r.mu.Lock()
+	first := r.halted == nil
+	if first {
+		r.halted = &metav1.Condition{Type: reason, Status: metav1.ConditionTrue, Reason: reason, Message: message, LastTransitionTime: metav1.Now()}
+	}
+	r.mu.Unlock()
+	if first {
+		r.logger.Error("replication halted", slog.String("reason", reason), slog.String("message", message))
+		r.stop()
+	}
+}
+
+// configure gives the components new settings; what is known of the clusters stays.
+func (r *runner) configure(l LiveSync) {
+	for name, level := range r.levels {
+		want, err := logging.ParseLevel(l.LogLevels[name])
+		if err != nil || l.LogLevels[name] == "" {
+			want = r.fallback
+		}
+		level.Set(want)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.generation = l.Generation
+	s := l.Settings
+	s.Config.DestinationUID = r.live.Load().Config.DestinationUID
+	r.live.Set(s)
+}
+
+// level is the log level of a component, which changes with the settings.
+func (r *runner) level(component string) *slog.LevelVar {
+	if r.levels[component] == nil {
+		r.levels[component] = new(slog.LevelVar)
+		r.levels[component].Set(r.fallback)
+	}
+	return r.levels[component]
+}
+
+// reaches tells whether the runner works on the clusters l names.
+func (r *runner) reaches(l LiveSync) bool {
+	return r.reach == [2][sha256.Size]byte{fingerprint(l.Source), fingerprint(l.Destination)}
+}

@@ -1,2 +1,0 @@
-// Package pipeline builds the components of a LiveSynchronization and runs them.
-package pipeline
