@@ -66,8 +66,7 @@ func findAssets(ctx context.Context, progress io.Writer) (string, error) {
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("running %s: %w", script, err)
 	}
-	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
-	folder := lines[len(lines)-1]
+	folder := lastLine(stdout.String())
 	if folder == "" {
 		return "", fmt.Errorf("%s printed no folder", script)
 	}
@@ -91,4 +90,9 @@ func repositoryRoot() (string, error) {
 		}
 		folder = parent
 	}
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndexByte(s, '\n')+1:]
 }
