@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+)
+
+// The workload writes into every object which life of its key it is (counted up
+// by each recreation) and which state of that life. What the destination shows
+// of them must never go down, not even for a moment, and a life that ended there
+// must not come back.
+const (
+	lifeField  = "life"
+	stateField = "state"
+)
+
+// history watches the destination throughout a test and checks every event.
+type history struct {
+	mu     sync.Mutex
+	events []string
+	seen   map[string]moment
+	broken []string
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+type moment struct {
+	life, state int
+	gone        bool
+}
+
+// watchHistory begins to record; it must be called while the destination holds
+// none of the objects.
+func watchHistory(t *testing.T, c dynamic.Interface, gvr schema.GroupVersionResource, selector string) *history {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	h := &history{seen: map[string]moment{}, cancel: cancel, done: make(chan struct{})}
+	list, err := c.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	go h.follow(ctx, c.Resource(gvr), selector, list.GetResourceVersion(), started)
+	<-started
+	t.Cleanup(func() { h.stop() })
+	return h
+}
+
+func (h *history) stop() {
+	h.cancel()
+	<-h.done
+}
+
+func (h *history) follow(ctx context.Context, c dynamic.ResourceInterface, selector, rv string, started chan struct{}) {
+	defer close(h.done)
+	once := sync.OnceFunc(func() { close(started) })
+	for ctx.Err() == nil {
+		w, err := c.Watch(ctx, metav1.ListOptions{LabelSelector: selector, ResourceVersion: rv, AllowWatchBookmarks: true})
+		once()
+		if err != nil {
+			if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+				h.fail("the history has a hole: " + err.Error())
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		rv = h.drain(w, rv)
+	}
+}
+
+func (h *history) drain(w watch.Interface, rv string) string {
+	defer w.Stop()
+	for e := range w.ResultChan() {
+		o, ok := e.Object.(*unstructured.Unstructured)
+		if !ok {
+			if s, isStatus := e.Object.(*metav1.Status); isStatus && s.Code == 410 {
+				h.fail("the history has a hole: " + s.Message)
+			}
+			return rv
+		}
+		rv = o.GetResourceVersion()
+		if e.Type != watch.Bookmark {
+			h.observe(e.Type, o)
+		}
+	}
+	return rv
+}
+
+func (h *history) observe(kind watch.EventType, o *unstructured.Unstructured) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	key := o.GetNamespace() + "/" + o.GetName()
+	data, _, _ := unstructured.NestedStringMap(o.Object, "data")
+	now := moment{life: number(data[lifeField]), state: number(data[stateField]), gone: kind == watch.Deleted}
+	before := h.seen[key]
+	h.events = append(h.events, fmt.Sprintf("%s %s %s life %d state %d version %s", time.Now().UTC().Format(time.RFC3339Nano), kind, key, now.life, now.state, o.GetAnnotations()["afterimage.io/version"]))
+	switch {
+	case now.life < before.life:
+		h.broken = append(h.broken, fmt.Sprintf("%s went back from life %d to life %d", key, before.life, now.life))
+	case now.life == before.life && before.gone && !now.gone:
+		h.broken = append(h.broken, fmt.Sprintf("%s: life %d came back after its end", key, now.life))
+	case now.life == before.life && now.state < before.state:
+		h.broken = append(h.broken, fmt.Sprintf("%s: life %d went back from state %d to state %d", key, now.life, before.state, now.state))
+	}
+	h.seen[key] = now
+}
+
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (h *history) fail(why string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.broken = append(h.broken, why)
+}
+
+// check fails the test if anything went back, and saves the history then.
+func (h *history) check(t *testing.T) {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.events) == 0 {
+		t.Error("the history is empty: the watch saw nothing, so nothing was checked")
+	}
+	if len(h.broken) == 0 {
+		return
+	}
+	file := saveLines(t, "history.txt", h.events)
+	for i, b := range h.broken {
+		if i == 10 {
+			t.Errorf("… and %d more", len(h.broken)-i)
+			break
+		}
+		t.Error(b)
+	}
+	t.Errorf("%d destination events saved in %s", len(h.events), file)
+}
