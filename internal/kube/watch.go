@@ -62,12 +62,15 @@ type Watch struct {
 // time until the server accepts the watch. The server ends it after 5 to 10
 // minutes; begin another at the last resourceVersion seen.
 func (c *Client) Watch(ctx context.Context, r Resource, namespace, resourceVersion string) (*Watch, error) {
-	seconds := int64(minWatch/time.Second) + rand.Int64N(int64(minWatch/time.Second))
+	return c.watch(ctx, r, namespace, resourceVersion, minWatch+rand.N(minWatch))
+}
+
+func (c *Client) watch(ctx context.Context, r Resource, namespace, resourceVersion string, life time.Duration) (*Watch, error) {
 	q := request{verb: http.MethodGet, resource: r, namespace: namespace, query: url.Values{
 		"watch":               {"true"},
 		"allowWatchBookmarks": {"true"},
 		"resourceVersion":     {resourceVersion},
-		"timeoutSeconds":      {strconv.FormatInt(seconds, 10)},
+		"timeoutSeconds":      {strconv.Itoa(int(life / time.Second))},
 	}}
 	inner, cancel := context.WithCancelCause(ctx)
 	accepted := time.AfterFunc(c.timeout, func() { cancel(errTimeout) })

@@ -1,0 +1,469 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/afterimage-dr/afterimage/internal/testenv"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// connect returns a client of the shared source cluster and a new namespace there.
+func connect(t testing.TB) (*Client, string) {
+	t.Helper()
+	source, _ := testenv.Pair(t)
+	c, err := New(source.RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, newNamespace(t, c)
+}
+
+func newNamespace(t testing.TB, c *Client) string {
+	t.Helper()
+	object, err := c.Create(t.Context(), Namespaces, "", []byte(`{"metadata":{"generateName":"kube-test-"}}`), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mustMeta(t, object).Name
+}
+
+func mustMeta(t testing.TB, object []byte) Meta {
+	t.Helper()
+	m, err := MetaOf(object)
+	if err != nil {
+		t.Fatalf("%v in %s", err, object)
+	}
+	return m
+}
+
+func keyOf(namespace, name string) topology.Key {
+	return topology.Key{Version: "v1", Resource: "configmaps", Namespace: namespace, Name: name}
+}
+
+func configMap(namespace, name, data string) []byte {
+	return fmt.Appendf(nil, `{"kind":"ConfigMap","apiVersion":"v1","metadata":{"namespace":%q,"name":%q},"data":{"k":%q}}`, namespace, name, data)
+}
+
+func mustCreate(t testing.TB, c *Client, namespace, name, data string) Meta {
+	t.Helper()
+	object, err := c.Create(t.Context(), configMaps, namespace, configMap(namespace, name, data), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mustMeta(t, object)
+}
+
+func TestListPages(t *testing.T) {
+	c, ns := connect(t)
+	for i := range 25 {
+		mustCreate(t, c, ns, fmt.Sprintf("cm-%02d", i), "v")
+	}
+	var names []string
+	var rv string
+	o := ListOptions{Namespace: ns, Limit: 10}
+	for pages := 1; ; pages++ {
+		page, err := c.ListPage(t.Context(), configMaps, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rv != "" && page.ResourceVersion != rv {
+			t.Errorf("page %d has resourceVersion %s, the first had %s", pages, page.ResourceVersion, rv)
+		}
+		rv = page.ResourceVersion
+		for _, item := range page.Items {
+			names = append(names, mustMeta(t, item).Name)
+			got, err := c.Get(t.Context(), configMaps, keyOf(ns, names[len(names)-1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(item) != strings.TrimSpace(string(got)) {
+				t.Fatalf("an item of a list and a GET differ:\n%s\n%s", item, got)
+			}
+		}
+		if o.Continue = page.Continue; o.Continue == "" {
+			if pages != 3 {
+				t.Errorf("25 objects came in %d pages of 10", pages)
+			}
+			break
+		}
+		if want := int64(25 - len(names)); page.Remaining != want {
+			t.Errorf("page %d: %d remain, want %d", pages, page.Remaining, want)
+		}
+	}
+	if len(names) != 25 || !slices.IsSorted(names) {
+		t.Errorf("got %v: want 25 names in order", names)
+	}
+	page, err := c.ListPage(t.Context(), configMaps, ListOptions{Namespace: ns, LabelSelector: "no=such"})
+	if err != nil || len(page.Items) != 0 || page.ResourceVersion == "" {
+		t.Errorf("an empty listing: %+v, %v", page, err)
+	}
+}
+
+func TestExpiry(t *testing.T) {
+	server := testenv.StartCluster(t, testenv.WithoutWatchCache())
+	c, err := New(server.RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns := newNamespace(t, c)
+	for i := range 5 {
+		mustCreate(t, c, ns, fmt.Sprintf("cm-%d", i), "v")
+	}
+	page, err := c.ListPage(t.Context(), configMaps, ListOptions{Namespace: ns, Limit: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCreate(t, c, ns, "later", "v")
+	mustCreate(t, c, ns, "latest", "v") // the newest revision itself is not compacted
+	server.Compact()
+	_, err = c.ListPage(t.Context(), configMaps, ListOptions{Namespace: ns, Limit: 2, Continue: page.Continue})
+	if !apierrors.IsResourceExpired(err) {
+		t.Errorf("continue after compaction: got %v, want Expired", err)
+	}
+	w, err := c.Watch(t.Context(), configMaps, ns, page.ResourceVersion)
+	if err == nil {
+		defer w.Close()
+		_, err = w.Next()
+	}
+	if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
+		t.Errorf("watch after compaction: got %v, want Expired or Gone", err)
+	}
+}
+
+func TestWatchSeesEverything(t *testing.T) {
+	c, ns := connect(t)
+	page, err := c.ListPage(t.Context(), configMaps, ListOptions{Namespace: ns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.Watch(t.Context(), configMaps, ns, page.ResourceVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	created := mustCreate(t, c, ns, "a", "1")
+	updated, err := c.JSONPatch(t.Context(), configMaps, keyOf(ns, "a"), []byte(`[{"op":"replace","path":"/data/k","value":"2"}]`), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(t.Context(), configMaps, keyOf(ns, "a"), Preconditions{UID: created.UID}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []EventType{Added, Modified, Deleted} {
+		ev, err := w.Next()
+		if err != nil || ev.Type != want {
+			t.Fatalf("got %s (%v), want %s", ev.Type, err, want)
+		}
+		m := mustMeta(t, ev.Object)
+		if want == Modified && strings.TrimSpace(string(updated)) != string(ev.Object) {
+			t.Errorf("event and answer differ:\n%s\n%s", ev.Object, updated)
+		}
+		if want == Deleted && m.ResourceVersion == mustMeta(t, updated).ResourceVersion {
+			t.Errorf("a delete has no resourceVersion of its own")
+		}
+	}
+}
+
+func TestWatchBookmarks(t *testing.T) {
+	c, ns := connect(t)
+	mustCreate(t, c, ns, "a", "1")
+	page, err := c.ListPage(t.Context(), configMaps, ListOptions{Namespace: ns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A server sends a bookmark about 2 s before it ends a watch: ask for a short one.
+	w, err := c.watch(t.Context(), configMaps, ns, page.ResourceVersion, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	bookmarks := 0
+	for {
+		ev, err := w.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil || ev.Type != Bookmark {
+			t.Fatalf("got %s, %v", ev.Type, err)
+		}
+		if mustMeta(t, ev.Object).ResourceVersion == "" {
+			t.Errorf("a bookmark without resourceVersion: %s", ev.Object)
+		}
+		bookmarks++
+	}
+	if bookmarks == 0 {
+		t.Error("no bookmark came")
+	}
+}
+
+func TestDeletePreconditions(t *testing.T) {
+	c, ns := connect(t)
+	m := mustCreate(t, c, ns, "a", "1")
+	key := keyOf(ns, "a")
+	for name, p := range map[string]Preconditions{
+		"another uid":             {UID: "00000000-0000-0000-0000-000000000000"},
+		"another resourceVersion": {UID: m.UID, ResourceVersion: "1"},
+	} {
+		if err := c.Delete(t.Context(), configMaps, key, p); !apierrors.IsConflict(err) {
+			t.Errorf("%s: got %v, want a conflict", name, err)
+		}
+	}
+	if err := c.Delete(t.Context(), configMaps, key, Preconditions{UID: m.UID, ResourceVersion: m.ResourceVersion}); err != nil {
+		t.Error(err)
+	}
+	if err := c.Delete(t.Context(), configMaps, key, Preconditions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("deleted twice: got %v, want not found", err)
+	}
+}
+
+func TestApply(t *testing.T) {
+	c, ns := connect(t)
+	key := keyOf(ns, "a")
+	body := func(uid, rv, data string) []byte {
+		return fmt.Appendf(nil, `{"kind":"ConfigMap","apiVersion":"v1","metadata":{"namespace":%q,"name":"a","uid":%q,"resourceVersion":%q},"data":{%s}}`, ns, uid, rv, data)
+	}
+	if _, err := c.Apply(t.Context(), configMaps, key, body("00000000-0000-0000-0000-000000000000", "5", `"k":"1"`), "afterimage"); !apierrors.IsConflict(err) {
+		t.Errorf("apply with a uid on a missing object: got %v, want a conflict", err)
+	}
+	object, err := c.Apply(t.Context(), configMaps, key, body("", "", `"k":"1","gone":"x"`), "afterimage")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mustMeta(t, object)
+	if len(m.ManagedFields) != 1 || m.ManagedFields[0].Manager != "afterimage" || m.ManagedFields[0].Operation != "Apply" ||
+		!strings.Contains(string(m.ManagedFields[0].FieldsV1), `"f:gone"`) {
+		t.Errorf("managedFields after an apply: %+v", m.ManagedFields)
+	}
+	if _, err := c.Apply(t.Context(), configMaps, key, body(m.UID, "1", `"k":"2"`), "afterimage"); !apierrors.IsConflict(err) {
+		t.Errorf("apply at an old resourceVersion: got %v, want a conflict", err)
+	}
+	object, err = c.Apply(t.Context(), configMaps, key, body(m.UID, m.ResourceVersion, `"k":"2"`), "afterimage")
+	if err != nil || strings.Contains(string(object), "gone") {
+		t.Errorf("apply with preconditions: %v, %s", err, object)
+	}
+}
+
+func TestWriteErrors(t *testing.T) {
+	c, ns := connect(t)
+	mustCreate(t, c, ns, "a", "1")
+	ctx := t.Context()
+	_, err := c.Create(ctx, configMaps, ns, configMap(ns, "a", "1"), "test")
+	if !apierrors.IsAlreadyExists(err) {
+		t.Errorf("created twice: %v", err)
+	}
+	_, err = c.Create(ctx, configMaps, "no-such-namespace", configMap("no-such-namespace", "a", "1"), "test")
+	if !apierrors.IsNotFound(err) {
+		t.Errorf("created in a missing namespace: %v", err)
+	}
+	_, err = c.Create(ctx, configMaps, ns, configMap(ns, "Not A Name", "1"), "test")
+	if !apierrors.IsInvalid(err) {
+		t.Errorf("created with a bad name: %v", err)
+	}
+	_, err = c.JSONPatch(ctx, configMaps, keyOf(ns, "a"), []byte(`[{"op":"test","path":"/data/k","value":"other"}]`), "test")
+	if !apierrors.IsInvalid(err) {
+		t.Errorf("failed test operation: %v", err)
+	}
+	_, err = c.Get(ctx, configMaps, keyOf(ns, "none"))
+	if !apierrors.IsNotFound(err) || Unavailable(err) {
+		t.Errorf("got a missing object: %v", err)
+	}
+	_, err = c.ListPage(ctx, Resource{GroupVersionResource: schema.GroupVersionResource{Group: "no.such", Version: "v1", Resource: "things"}}, ListOptions{})
+	if !apierrors.IsNotFound(err) {
+		t.Errorf("listed a resource that is not served: %v", err)
+	}
+}
+
+func TestMetadataOnly(t *testing.T) {
+	c, ns := connect(t)
+	full := mustCreate(t, c, ns, "a", "secret-data")
+	m := c.Metadata()
+	page, err := m.ListPage(t.Context(), configMaps, ListOptions{Namespace: ns, Limit: 5})
+	if err != nil || len(page.Items) != 1 {
+		t.Fatalf("%d items, %v", len(page.Items), err)
+	}
+	got, err := m.Get(t.Context(), configMaps, keyOf(ns, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	created, err := m.Create(t.Context(), configMaps, ns, configMap(ns, "b", "secret-data"), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := m.Watch(t.Context(), configMaps, ns, full.ResourceVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	ev, err := w.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, object := range map[string][]byte{"list": page.Items[0], "get": got, "create": created, "watch": ev.Object} {
+		meta := mustMeta(t, object)
+		if strings.Contains(string(object), "secret-data") || !strings.Contains(string(object), `"kind":"PartialObjectMetadata"`) || meta.UID == "" ||
+			len(meta.ManagedFields) != 1 {
+			t.Errorf("%s: %s", what, object)
+		}
+	}
+}
+
+func TestClusterUID(t *testing.T) {
+	source, destination := testenv.Pair(t)
+	var uids []string
+	for _, cfg := range []*testenv.Cluster{source, source, destination} {
+		c, err := New(cfg.RESTConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, err := c.ClusterUID(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		uids = append(uids, uid)
+	}
+	if len(uids[0]) != 36 || uids[0] != uids[1] || uids[0] == uids[2] {
+		t.Errorf("got uids %v of source, source and destination", uids)
+	}
+}
+
+func TestWrongTokenIsUnavailable(t *testing.T) {
+	source, _ := testenv.Pair(t)
+	cfg := source.RESTConfig()
+	cfg.BearerToken = "wrong"
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ClusterUID(t.Context()); !apierrors.IsUnauthorized(err) || !Unavailable(err) {
+		t.Errorf("got %v", err)
+	}
+	cfg = source.RESTConfig()
+	cfg.CAData = nil
+	if c, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ClusterUID(t.Context()); !Unavailable(err) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("an unknown authority: got %v", err)
+	}
+}
+
+const widgetCRD = `{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"widgets.kube.test"},
+ "spec":{"group":"kube.test","scope":"Namespaced","names":{"plural":"widgets","singular":"widget","kind":"Widget","shortNames":["wd"]},
+ "versions":[{"name":"v1","served":true,"storage":true,"subresources":{"status":{}},
+  "schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}},
+  {"name":"v0","served":false,"storage":false,"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}]}}`
+
+func TestResolve(t *testing.T) {
+	c, ns := connect(t)
+	crds, err := c.Resolve(t.Context(), "apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+	if err != nil || crds.Namespaced || !crds.Can("watch") {
+		t.Fatalf("%+v, %v", crds, err)
+	}
+	if _, err := c.Resolve(t.Context(), "kube.test", "v1", "widgets"); !errors.Is(err, ErrNotServed) {
+		t.Errorf("before its CRD: %v", err)
+	}
+	if _, err := c.Create(t.Context(), crds, "", []byte(widgetCRD), "test"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		key := topology.Key{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions", Name: "widgets.kube.test"}
+		if err := c.Delete(context.Background(), crds, key, Preconditions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	var widgets Resource
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if widgets, err = c.Resolve(t.Context(), "kube.test", "v1", "widgets"); err == nil {
+			break
+		}
+		if !errors.Is(err, ErrNotServed) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct{ group, version, name, want string }{
+		{"kube.test", "v1", "Widget", "widgets"},
+		{"kube.test", "v1", "WIDGETS", "widgets"},
+		{"kube.test", "v1", "widget", "widgets"},
+		{"kube.test", "v1", "wd", "widgets"},
+		{"kube.test", "v1", "gadgets", ""},
+		{"kube.test", "v1", "widgets/status", ""},
+		{"kube.test", "v0", "widgets", ""},
+		{"", "v1", "cm", "configmaps"},
+		{"", "v1", "Secret", "secrets"},
+		{"", "v1", "serviceaccounts/token", ""},
+		{"", "v2", "secrets", ""},
+		{"apps", "v1", "deploy", "deployments"},
+		{"apps", "v1beta2", "deployments", ""},
+	} {
+		r, err := c.Resolve(t.Context(), tc.group, tc.version, tc.name)
+		if r.Resource != tc.want || (tc.want == "") != errors.Is(err, ErrNotServed) {
+			t.Errorf("%s/%s %s: got %q, %v; want %q", tc.group, tc.version, tc.name, r.Resource, err, tc.want)
+		}
+	}
+	object, err := c.Create(t.Context(), widgets, ns, []byte(`{"apiVersion":"kube.test/v1","kind":"Widget","metadata":{"name":"w"},"spec":{"n":12345678901234567}}`), "test")
+	if err != nil || !strings.Contains(string(object), "12345678901234567") {
+		t.Fatalf("%v: %s", err, object)
+	}
+	page, err := c.ListPage(t.Context(), widgets, ListOptions{Namespace: ns})
+	if err != nil || len(page.Items) != 1 || string(page.Items[0]) != strings.TrimSpace(string(object)) {
+		t.Errorf("custom resources: %v, %s, want %s", err, page.Items, object)
+	}
+}
+
+// An aggregated API whose server is away is served all the same.
+func TestBrokenAggregatedAPIIsServed(t *testing.T) {
+	server := testenv.StartCluster(t)
+	c, err := New(server.RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	services, err := c.Resolve(t.Context(), "apiregistration.k8s.io", "v1", "apiservices")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := []byte(`{"apiVersion":"apiregistration.k8s.io/v1","kind":"APIService","metadata":{"name":"v1.broken.test"},
+		"spec":{"group":"broken.test","version":"v1","insecureSkipTLSVerify":true,"groupPriorityMinimum":1000,"versionPriority":10,"service":{"namespace":"default","name":"none"}}}`)
+	if _, err := c.Create(t.Context(), services, "", body, "test"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		_, err := c.Resolve(t.Context(), "broken.test", "v1", "things")
+		if err != nil && !errors.Is(err, ErrNotServed) {
+			t.Logf("as wanted: %v", err)
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a broken aggregated API: %v", err)
+		}
+	}
+	if _, err := c.Resolve(t.Context(), "apps", "v1", "deployments"); err != nil {
+		t.Errorf("the other groups must not suffer: %v", err)
+	}
+}
+
+func TestLargeObject(t *testing.T) {
+	c, ns := connect(t)
+	data := strings.Repeat("0123456789abcdef", 60_000) // 960 kB; a ConfigMap may hold 1 MiB
+	mustCreate(t, c, ns, "big", data)
+	page, err := c.ListPage(t.Context(), configMaps, ListOptions{Namespace: ns})
+	if err != nil || len(page.Items) != 1 {
+		t.Fatal(err)
+	}
+	var o struct{ Data map[string]string }
+	if err := json.Unmarshal(page.Items[0], &o); err != nil || o.Data["k"] != data {
+		t.Errorf("a large object did not survive: %v, %d bytes", err, len(o.Data["k"]))
+	}
+}
