@@ -1,0 +1,126 @@
+package manifest
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"github.com/afterimage-dr/afterimage/internal/settings"
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// DefaultResyncPeriod is how often everything is compared when nobody says.
+const DefaultResyncPeriod = time.Hour
+
+// The components whose concurrency can be set, and their defaults: reading is
+// bound by the source's own pages and watches, computing by our CPU, and writing
+// by round trips to the destination, of which 32 at a time come near to what one
+// API server can take.
+var concurrentTasks = map[string]int{
+	"eventslistener": 8,
+	"processor":      4,
+	"synchronizer":   32,
+	"reconciler":     4,
+}
+
+// Annotations of a LiveSynchronization that are read here.
+const (
+	lastUpdateTime     = "audit.astronetes.io/last-update-time"
+	lastUpdateUserUID  = "audit.astronetes.io/last-update-user-uid"
+	lastUpdateUsername = "audit.astronetes.io/last-update-username"
+	confirmPrune       = topology.MarkPrefix + "confirm-prune"
+	confirmSource      = topology.MarkPrefix + "confirm-source"
+)
+
+// Set is what a set of manifests says, complete and valid. Do not change it.
+type Set struct {
+	Secrets  map[types.NamespacedName]*corev1.Secret
+	Clusters map[types.NamespacedName]*v1alpha1.KubernetesCluster
+	Buckets  map[types.NamespacedName]*v1alpha1.Bucket
+	// LiveSynchronizations in the order of the manifests; at least one.
+	LiveSynchronizations []*v1alpha1.LiveSynchronization
+
+	access map[types.NamespacedName]*access
+	// content tells whether two sets say the same.
+	content string
+	// kubeconfigFiles are read besides the manifests.
+	kubeconfigFiles []string
+}
+
+// Source is the cluster a LiveSynchronization reads from.
+func (s *Set) Source(ls *v1alpha1.LiveSynchronization) *v1alpha1.KubernetesCluster {
+	return s.Clusters[types.NamespacedName{Namespace: ls.Namespace, Name: ls.Spec.Config.SourceName}]
+}
+
+// Destination is the cluster a LiveSynchronization writes to.
+func (s *Set) Destination(ls *v1alpha1.LiveSynchronization) *v1alpha1.KubernetesCluster {
+	return s.Clusters[types.NamespacedName{Namespace: ls.Namespace, Name: ls.Spec.Config.DestinationName}]
+}
+
+// RESTConfig returns how to reach a cluster of the set: a copy that may be
+// changed. QPS is -1 where the manifest sets none, which leaves pacing to the
+// API server. An error means only that the cluster is not of this set.
+func (s *Set) RESTConfig(cluster *v1alpha1.KubernetesCluster) (*rest.Config, error) {
+	if cluster == nil {
+		return nil, fmt.Errorf("no cluster given")
+	}
+	a, ok := s.access[types.NamespacedName{Namespace: cluster.Namespace, Name: cluster.Name}]
+	if !ok {
+		return nil, fmt.Errorf("cluster %s/%s is not in the manifests", cluster.Namespace, cluster.Name)
+	}
+	return rest.CopyConfig(a.config), nil
+}
+
+// SettingsFor returns what the components of a LiveSynchronization are told,
+// with every default filled in.
+func (s *Set) SettingsFor(ls *v1alpha1.LiveSynchronization) settings.Settings {
+	c := ls.Spec.Config
+	out := settings.Settings{
+		Config:             topology.Config{Namespace: ls.Namespace, Name: ls.Name, Replication: *c.Replication.DeepCopy()},
+		Suspend:            ls.Spec.Suspend,
+		ResyncPeriod:       resyncPeriod(c),
+		ConcurrentTasks:    map[string]int{},
+		Source:             asset(s.Source(ls)),
+		Destination:        asset(s.Destination(ls)),
+		LastUpdateTime:     ls.Annotations[lastUpdateTime],
+		LastUpdateUserUID:  ls.Annotations[lastUpdateUserUID],
+		LastUpdateUsername: ls.Annotations[lastUpdateUsername],
+		ConfirmPrune:       ls.Annotations[confirmPrune],
+		ConfirmSource:      ls.Annotations[confirmSource],
+	}
+	components := map[string]*v1alpha1.Component{
+		"eventslistener": c.Components.EventsListener,
+		"processor":      c.Components.Processor,
+		"synchronizer":   c.Components.Synchronizer,
+		"reconciler":     c.Components.Reconciler,
+	}
+	for name, n := range concurrentTasks {
+		if comp := components[name]; comp != nil && comp.ConcurrentTasks != nil {
+			n = int(*comp.ConcurrentTasks)
+		}
+		out.ConcurrentTasks[name] = n
+	}
+	return out
+}
+
+// resyncPeriod: the one in replication wins over the one beside it.
+func resyncPeriod(c v1alpha1.LiveSynchronizationConfig) time.Duration {
+	for _, d := range [...]*metav1.Duration{c.Replication.ResyncPeriod, c.ResyncPeriod} {
+		if d != nil {
+			return d.Duration
+		}
+	}
+	return DefaultResyncPeriod
+}
+
+func asset(c *v1alpha1.KubernetesCluster) settings.Asset {
+	if c == nil {
+		return settings.Asset{}
+	}
+	return settings.Asset{Name: c.Name, Namespace: c.Namespace, ResourceVersion: c.ResourceVersion, UID: string(c.UID)}
+}
