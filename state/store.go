@@ -1,126 +1,209 @@
-// Package state remembers, on local disk, what has been done: per partition its
-// position, per key the version that was applied, and the objects that could not
-// be. All of it is disposable (guarantee 7).
 package state
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
 	"time"
 
-	"github.com/afterimage-dr/afterimage/topology"
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
 )
 
-// Store is a Badger database shared by the stages of one process.
-type Store struct{}
+// ErrInUse is wrapped by the error of Open when another process has the folder.
+var ErrInUse = errors.New("state folder is in use by another process")
 
-// Open opens or creates the database in a folder.
-func Open(dir string) (*Store, error) { panic("stub") }
+const (
+	dbFolder   = "badger"
+	lockFile   = "lock"
+	damagedTag = ".damaged-"
 
-// Close closes it.
-func (s *Store) Close() error { panic("stub") }
+	// Small on purpose: entries are some 200 bytes, and the memory of a process
+	// must not grow with what it remembers.
+	memTableSize     = 16 << 20
+	valueLogFileSize = 16 << 20
+	// valueThreshold: only larger values go to the value log. Ours never are, so
+	// the value log stays empty and needs no collecting.
+	valueThreshold = 1 << 20
 
-// Stage returns the part of the store that belongs to one stage of one LiveSynchronization.
-func (s *Store) Stage(name string) *Stage { panic("stub") }
+	gcInterval = 10 * time.Minute
+)
 
-// Stage is the memory of one stage.
-type Stage struct{}
+// Store is a Badger database shared by the stages of one process. Safe for
+// concurrent use.
+type Store struct {
+	db      *badger.DB
+	lock    *os.File
+	log     *slog.Logger
+	damaged string
 
-// PartitionID names a partition of a topic that was never recreated since: the
-// topic ID is part of it.
-type PartitionID struct {
-	TopicID [16]byte
-	Number  int32
+	stop chan struct{}
+	gc   sync.WaitGroup
+	once sync.Once
+	err  error
 }
 
-// Position is the next offset to read of a partition.
-type Position struct {
-	Offset      int64
-	LeaderEpoch int32
-	CommittedAt time.Time
+// Open opens or creates the database in a folder. A folder that another process
+// has open is refused with ErrInUse. A damaged database is moved aside, to
+// `badger.damaged-<time>` in the folder, and an empty one begun (guarantee 7);
+// Damaged tells. Only the newest damaged copy is kept. Other trouble (no
+// permission, disk full) is returned, the database left as it is.
+func Open(dir string) (*Store, error) { return OpenWith(dir, slog.Default()) }
+
+// OpenWith is Open with a logger for what Badger has to say (warnings and errors).
+func OpenWith(dir string, logger *slog.Logger) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state folder: %w", err)
+	}
+	lock, err := takeLock(filepath.Join(dir, lockFile))
+	if err != nil {
+		return nil, fmt.Errorf("state folder %s: %w", dir, err)
+	}
+	s := &Store{lock: lock, log: logger, stop: make(chan struct{})}
+	path := filepath.Join(dir, dbFolder)
+	s.db, err = openDB(path, logger)
+	if err != nil && !environmental(err) {
+		logger.Warn("local state is damaged and was moved aside; it is rebuilt from the log", "path", path, "error", err.Error())
+		s.damaged, err = moveAside(path)
+		if err == nil {
+			s.db, err = openDB(path, logger)
+		}
+	}
+	if err == nil {
+		err = s.finishDrops()
+		if err != nil {
+			_ = s.db.Close() // the first error is the one to tell
+		}
+	}
+	if err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("open state in %s: %w", dir, err)
+	}
+	s.gc.Add(1)
+	go s.collect()
+	return s, nil
 }
 
-// Entry is what is remembered of a key.
-type Entry struct {
-	Version topology.Version
-	// UID of the source object.
-	UID  string
-	Hash string
-	// Deleted marks a tombstone; the entry is kept for DeletedTTL.
-	Deleted bool
-	// Held: the last record could not be turned into a desired state.
-	Held bool
-	// Offset of the record that was applied, in the stage's log.
-	Offset int64
-	// DestinationUID, DestinationRV and FieldsHash are of the response to the
-	// last write (synchronizer only).
-	DestinationUID, DestinationRV, FieldsHash string
-	// Mark is for the stage's own use.
-	Mark string
+// Damaged returns where a damaged database was moved by Open; empty if the
+// database was in order.
+func (s *Store) Damaged() string { return s.damaged }
+
+// Close closes it. It waits for running transactions.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		close(s.stop)
+		s.gc.Wait()
+		s.err = s.db.Close()
+		_ = s.lock.Close() // releases the flock
+	})
+	return s.err
 }
 
-// DeletedTTL is how long a deleted marker is kept: not less than delete.retention.ms.
-const DeletedTTL = 8 * 24 * time.Hour
-
-// Quarantine is an object that could not be applied.
-type Quarantine struct {
-	Offset   int64
-	Reason   string
-	Message  string
-	Attempts int
-	Since    time.Time
-	NextTry  time.Time
-	Version  topology.Version
+// Stage returns the part of the store that belongs to one stage of one
+// LiveSynchronization. The name must not hold a zero byte.
+func (s *Store) Stage(name string) *Stage {
+	if strings.IndexByte(name, 0) >= 0 || name == "" {
+		panic(fmt.Sprintf("state: bad stage name %q", name))
+	}
+	return &Stage{store: s, prefix: append([]byte(name), 0)}
 }
 
-// Position returns the stored position of a partition.
-func (s *Stage) Position(p PartitionID) (Position, bool, error) { panic("stub") }
-
-// Get returns what is remembered of a key.
-func (s *Stage) Get(p PartitionID, key string) (Entry, bool, error) { panic("stub") }
-
-// Each calls fn for every remembered key that begins with prefix, in key order.
-func (s *Stage) Each(p PartitionID, prefix string, fn func(key string, e Entry) error) error {
-	panic("stub")
+func (s *Store) collect() {
+	defer s.gc.Done()
+	t := time.NewTicker(gcInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-t.C:
+			// An error here says that there was nothing to collect.
+			for s.db.RunValueLogGC(0.5) == nil {
+			}
+		}
+	}
 }
 
-// EachQuarantined calls fn for every quarantined key of a partition, in key order.
-func (s *Stage) EachQuarantined(p PartitionID, fn func(key string, q Quarantine) error) error {
-	panic("stub")
+// openDB turns panics, with which Badger answers some kinds of damage, into errors.
+func openDB(path string, logger *slog.Logger) (db *badger.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("badger: %v", r)
+		}
+	}()
+	opts := badger.DefaultOptions(path).
+		WithLogger(badgerLog{logger}).
+		WithMemTableSize(memTableSize).
+		WithNumMemtables(2).
+		WithValueThreshold(valueThreshold).
+		WithValueLogFileSize(valueLogFileSize).
+		// Uncompressed tables are read through the page cache: no block cache needed.
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithNumCompactors(2).
+		WithNumGoroutines(2).
+		WithMetricsEnabled(false).
+		// One writer a partition (guarantee 4): nothing to detect.
+		WithDetectConflicts(false).
+		// Damage shows when the database opens and can still be moved aside.
+		WithChecksumVerificationMode(options.OnTableRead).
+		WithSyncWrites(false)
+	return badger.Open(opts)
 }
 
-// Quarantined returns the quarantine entry of a key.
-func (s *Stage) Quarantined(p PartitionID, key string) (Quarantine, bool, error) { panic("stub") }
+// environmental tells errors that say nothing about the database's content.
+func environmental(err error) bool {
+	for _, e := range []error{fs.ErrPermission, syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.EROFS, syscall.ENOMEM, syscall.EIO} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return strings.Contains(err.Error(), "directory lock") || strings.Contains(err.Error(), "no space left")
+}
 
-// Meta returns a small value of the stage's own, kept per partition (its configuration, its epoch).
-func (s *Stage) Meta(p PartitionID, name string) ([]byte, bool, error) { panic("stub") }
+func moveAside(path string) (string, error) {
+	old, _ := filepath.Glob(path + damagedTag + "*") // the pattern is constant
+	to := path + damagedTag + time.Now().UTC().Format("20060102T150405.000000000")
+	if err := os.Rename(path, to); err != nil {
+		return "", fmt.Errorf("move damaged state aside: %w", err)
+	}
+	for _, o := range old {
+		_ = os.RemoveAll(o) // a copy for the curious, not worth failing for
+	}
+	return to, nil
+}
 
-// Drop forgets everything about a partition.
-func (s *Stage) Drop(p PartitionID) error { panic("stub") }
+func takeLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, ErrInUse
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f, nil
+}
 
-// DropOthers forgets every partition of other topics (topic IDs not in keep).
-func (s *Stage) DropOthers(keep ...[16]byte) error { panic("stub") }
+// badgerLog passes on what matters: Badger calls everything it does "info".
+type badgerLog struct{ log *slog.Logger }
 
-// Change is a set of changes of one partition that take effect together.
-type Change struct{}
+func (l badgerLog) Errorf(f string, a ...any) {
+	l.log.Error("state database error", "detail", strings.TrimSpace(fmt.Sprintf(f, a...)))
+}
 
-// Change begins one; not safe for concurrent use.
-func (s *Stage) Change(p PartitionID) *Change { panic("stub") }
-
-// Put remembers a key. It also releases the key from quarantine.
-func (c *Change) Put(key string, e Entry) { panic("stub") }
-
-// Forget removes a key altogether.
-func (c *Change) Forget(key string) { panic("stub") }
-
-// Quarantine records that a key could not be applied; one entry a key.
-func (c *Change) Quarantine(key string, q Quarantine) { panic("stub") }
-
-// Release removes a key from quarantine.
-func (c *Change) Release(key string) { panic("stub") }
-
-// SetMeta sets a small value of the stage's own.
-func (c *Change) SetMeta(name string, v []byte) { panic("stub") }
-
-// Commit makes the changes durable together with the position (guarantee 2); a
-// nil position leaves the stored one. Where they do not fit one transaction they
-// are split, the position going with the last part only.
-func (c *Change) Commit(p *Position) error { panic("stub") }
+func (l badgerLog) Warningf(f string, a ...any) {
+	l.log.Warn("state database warning", "detail", strings.TrimSpace(fmt.Sprintf(f, a...)))
+}
+func (badgerLog) Infof(string, ...any)  {}
+func (badgerLog) Debugf(string, ...any) {}
