@@ -184,12 +184,14 @@ func TestWatchBookmarks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A server sends a bookmark about 2 s before it ends a watch: ask for a short one.
-	w, err := c.watch(t.Context(), configMaps, ns, page.ResourceVersion, 10*time.Second)
+	// A server sends a bookmark about 2 s before it ends a watch, if it has gone on
+	// meanwhile: ask for a short one, and write elsewhere.
+	w, err := c.watch(t.Context(), configMaps, ns, page.ResourceVersion, 6*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
+	elsewhere := mustCreate(t, c, newNamespace(t, c), "b", "1")
 	bookmarks := 0
 	for {
 		ev, err := w.Next()
@@ -199,8 +201,8 @@ func TestWatchBookmarks(t *testing.T) {
 		if err != nil || ev.Type != Bookmark {
 			t.Fatalf("got %s, %v", ev.Type, err)
 		}
-		if mustMeta(t, ev.Object).ResourceVersion == "" {
-			t.Errorf("a bookmark without resourceVersion: %s", ev.Object)
+		if got := mustMeta(t, ev.Object).ResourceVersion; got != elsewhere.ResourceVersion {
+			t.Errorf("a bookmark with resourceVersion %q, want that of the write elsewhere, %s", got, elsewhere.ResourceVersion)
 		}
 		bookmarks++
 	}

@@ -91,7 +91,9 @@ func (c *Client) watch(ctx context.Context, r Resource, namespace, resourceVersi
 }
 
 // Idle is how long the watch has been silent: no event and no bookmark. A server
-// sends a bookmark about each minute, so a watch that is silent for several hangs.
+// sends a bookmark about each minute, but only if its resourceVersion went on: a
+// watch hangs if it is silent for several minutes while consistent listings show
+// ever newer resourceVersions. Silence alone may be an idle cluster.
 func (w *Watch) Idle() time.Duration { return time.Since(w.began) - time.Duration(w.heard.Load()) }
 
 // Next waits for the next event. io.EOF: the server closed the watch normally.
