@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,18 +32,43 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
+// plain tells the bytes that stand for themselves in a string.
+var plain = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= 0x20 && c != '"' && c != '\\'
+	}
+	return t
+}()
+
+// allPlain is plain for eight bytes at once: the high bits of a term are all clear
+// if and only if no byte is below 0x20, a quote, a backslash.
+func allPlain(x uint64) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	quote, backslash := x^ones*'"', x^ones*'\\'
+	return ((x-ones*0x20)&^x|(quote-ones)&^quote|(backslash-ones)&^backslash)&high == 0
+}
+
 // skipString returns the index behind the string that begins at i.
 func skipString(b []byte, i int) (int, error) {
 	if i >= len(b) || b[i] != '"' {
 		return i, badJSON(b, i, "a string")
 	}
 	for i++; i < len(b); i++ {
-		switch c := b[i]; {
-		case c == '"':
+		for i+8 <= len(b) && allPlain(binary.LittleEndian.Uint64(b[i:])) {
+			i += 8
+		}
+		for i < len(b) && plain[b[i]] {
+			i++
+		}
+		if i == len(b) {
+			break
+		}
+		switch b[i] {
+		case '"':
 			return i + 1, nil
-		case c < 0x20:
+		default:
 			return i, badJSON(b, i, "an escaped control character")
-		case c == '\\':
+		case '\\':
 			i++
 			if i >= len(b) {
 				return i, errTruncated
