@@ -67,12 +67,20 @@ func OpenWith(dir string, logger *slog.Logger) (*Store, error) {
 	}
 	s := &Store{lock: lock, log: logger, stop: make(chan struct{})}
 	path := filepath.Join(dir, dbFolder)
-	s.db, err = openDB(path, logger)
+	try := attempts{filepath.Join(dir, attemptsFile)}
+	tooMany, err := try.begin()
+	if err == nil && tooMany {
+		err = errors.New("the process died repeatedly while it opened the database")
+	} else if err == nil {
+		s.db, err = openDB(path, logger)
+		try.end()
+	}
 	if err != nil && !environmental(err) {
 		logger.Warn("local state is damaged and was moved aside; it is rebuilt from the log", "path", path, "error", err.Error())
 		s.damaged, err = moveAside(path)
 		if err == nil {
 			s.db, err = openDB(path, logger)
+			try.end()
 		}
 	}
 	if err == nil {
@@ -152,9 +160,12 @@ func openDB(path string, logger *slog.Logger) (db *badger.DB, err error) {
 		WithMetricsEnabled(false).
 		// One writer a partition (guarantee 4): nothing to detect.
 		WithDetectConflicts(false).
-		// Damage shows when the database opens and can still be moved aside.
-		WithChecksumVerificationMode(options.OnTableRead).
+		// Tables were checked by verify, when they could still be moved aside.
+		WithChecksumVerificationMode(options.NoVerification).
 		WithSyncWrites(false)
+	if err := verify(path, opts); err != nil {
+		return nil, err
+	}
 	return badger.Open(opts)
 }
 
