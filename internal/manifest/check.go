@@ -21,6 +21,8 @@ type checker struct {
 	items  map[string]map[types.NamespacedName]*item
 	order  []*item
 	broken map[*item]bool
+	// incomplete: some document could not be read.
+	incomplete bool
 
 	access          map[types.NamespacedName]*access
 	kubeconfigFiles []string
@@ -58,8 +60,10 @@ func (c *checker) add(d *document) {
 	c.order = append(c.order, it)
 }
 
-// finish checks what objects say of each other and returns the set.
-func (c *checker) finish() *Set {
+// finish checks what objects say of each other and returns the set. Where a file
+// could not be read, references are not checked: what they name may be in there.
+func (c *checker) finish(incomplete bool) *Set {
+	c.incomplete = incomplete
 	set := &Set{access: c.access}
 	for _, it := range c.order {
 		if c.broken[it] {

@@ -35,8 +35,6 @@ func (d *document) errorAt(field, detail string) *Error {
 	case d.kind == "":
 	case d.name == "":
 		e.Object = d.kind
-	case d.namespace == "":
-		e.Object = d.kind + " " + d.name
 	default:
 		e.Object = d.kind + " " + d.namespace + "/" + d.name
 	}
@@ -185,7 +183,9 @@ func (d *document) identify() {
 	d.apiVersion, _ = d.object["apiVersion"].(string)
 	meta, _ := d.object["metadata"].(map[string]any)
 	d.name, _ = meta["name"].(string)
-	d.namespace, _ = meta["namespace"].(string)
+	if d.namespace, _ = meta["namespace"].(string); d.namespace == "" {
+		d.namespace = defaultNamespace
+	}
 }
 
 // expand returns the items of a v1 List as documents of their own.

@@ -23,7 +23,7 @@ func (c *checker) liveSynchronization(it *item) Errors {
 		{"bucketName", v1alpha1.KindBucket, config.BucketName},
 	} {
 		key := types.NamespacedName{Namespace: it.key.Namespace, Name: ref.name}
-		if ref.name != "" && c.items[ref.kind][key] == nil {
+		if ref.name != "" && c.items[ref.kind][key] == nil && !c.incomplete {
 			errs = append(errs, it.errorAt("spec.config."+ref.field, c.missing(ref.kind, key)))
 		}
 	}

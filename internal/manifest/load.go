@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -53,39 +54,93 @@ func WithStdin(data []byte) Option {
 // that is wrong; the set is nil then.
 func Load(paths []string, opts ...Option) (*Set, error) {
 	o := newOptions(opts)
+	set, _, err := take(paths, o).load(o)
+	return set, err
+}
+
+// snapshot is what the files held at one moment, so that they are checked and
+// used as they were read.
+type snapshot struct {
+	paths []string
+	files []file
+	errs  Errors
+}
+
+type file struct {
+	name string // as shown in errors
+	data []byte
+	err  error
+}
+
+// take reads all files.
+func take(paths []string, o options) snapshot {
+	s := snapshot{paths: paths}
 	if len(paths) == 0 {
-		return nil, Errors{{File: "-f", Detail: "expected at least one file or directory with manifests"}}
+		s.errs = Errors{{File: "-f", Detail: "expected at least one file or directory with manifests"}}
+		return s
 	}
-	files, errs := list(paths)
-	order := make(map[string]int, len(files))
+	found, errs := list(paths)
+	s.errs = errs
+	for _, path := range found {
+		data, err := o.read(path)
+		s.files = append(s.files, file{name: display(path), data: data, err: err})
+	}
+	return s
+}
+
+// hash changes when anything that was read changes, or a kubeconfig file does.
+func (s snapshot) hash(kubeconfigs []string) string {
+	h := sha256.New()
+	put := func(name string, data []byte, err error) {
+		fmt.Fprintf(h, "%q %d %v\n", name, len(data), err)
+		h.Write(data)
+	}
+	for _, f := range s.files {
+		put(f.name, f.data, f.err)
+	}
+	for _, path := range kubeconfigs {
+		data, err := os.ReadFile(path)
+		put(path, data, err)
+	}
+	for _, err := range s.errs {
+		put(err.Error(), nil, nil)
+	}
+	return string(h.Sum(nil))
+}
+
+// load checks a snapshot. It returns the kubeconfig files also where there are
+// errors: what is wrong may be one of them.
+func (s snapshot) load(o options) (*Set, []string, error) {
+	errs := s.errs
+	order := make(map[string]int, len(s.files))
 	c := newChecker(o.allowExec)
-	for i, file := range files {
-		order[display(file)] = i
-		data, err := o.read(file)
-		if err != nil {
-			errs = append(errs, &Error{File: display(file), Detail: "expected a file that can be read: " + err.Error()})
+	for i, f := range s.files {
+		order[f.name] = i
+		if f.err != nil {
+			errs = append(errs, &Error{File: f.name, Detail: "expected a file that can be read: " + f.err.Error()})
 			continue
 		}
-		docs, found := parse(display(file), data)
+		docs, found := parse(f.name, f.data)
 		errs = append(errs, found...)
 		if len(docs) == 0 && len(found) == 0 {
 			// Empty is what a file being written looks like.
-			errs = append(errs, &Error{File: display(file), Detail: "expected at least one manifest; the file is empty"})
+			errs = append(errs, &Error{File: f.name, Detail: "expected at least one manifest; the file is empty"})
 		}
 		for _, d := range docs {
 			c.add(d)
 		}
 	}
+	// With a file missing, what refers to its objects is not wrong.
 	incomplete := len(errs) > 0
-	set := c.finish()
+	set := c.finish(incomplete)
 	errs = append(errs, c.errs...)
-	if !incomplete && len(errs) == 0 && len(set.LiveSynchronizations) == 0 {
-		errs = append(errs, &Error{File: strings.Join(paths, ", "), Detail: "expected at least one LiveSynchronization; there is none"})
+	if len(errs) == 0 && len(set.LiveSynchronizations) == 0 {
+		errs = append(errs, &Error{File: strings.Join(s.paths, ", "), Detail: "expected at least one LiveSynchronization; there is none"})
 	}
 	if err := errs.sorted(order); err != nil {
-		return nil, err
+		return nil, c.kubeconfigFiles, err
 	}
-	return set, nil
+	return set, c.kubeconfigFiles, nil
 }
 
 func newOptions(opts []Option) options {

@@ -38,10 +38,7 @@ func metadata(d *document) Errors {
 	if len(errs) > 0 {
 		return errs
 	}
-	if d.namespace == "" {
-		d.namespace = defaultNamespace
-		raw["namespace"] = defaultNamespace
-	}
+	raw["namespace"] = d.namespace
 	if d.name == "" {
 		return append(errs, d.errorAt("metadata.name", "Required value: expected a name (generateName names nothing that another manifest could refer to)"))
 	}
