@@ -29,5 +29,3 @@ import (
 	_ "sigs.k8s.io/controller-runtime"
 	_ "sigs.k8s.io/yaml"
 )
-
-func main() {}

@@ -45,6 +45,7 @@ func open(o Options, dir *dataDir, logger *slog.Logger) (_ *parts, closeAll func
 	if err != nil {
 		return nil, nil, fmt.Errorf("client of the log: %w", err)
 	}
+	client.SetLogger(logging.New(o.Output, o.Level, "stream", ""))
 	closers = append(closers, client.Close)
 	memory, err := openState(filepath.Join(dir.path, stateDir), logger)
 	if err != nil {
@@ -64,7 +65,7 @@ func open(o Options, dir *dataDir, logger *slog.Logger) (_ *parts, closeAll func
 		logger: func(process, consumerID string, level slog.Leveler) *slog.Logger {
 			return logging.New(o.Output, level, process, consumerID)
 		},
-		healthy:   func() (bool, string) { return true, "" },
+		healthy:   client.Healthy,
 		factories: shared.factories(),
 	}, closeAll, nil
 }

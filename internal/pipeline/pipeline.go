@@ -183,7 +183,7 @@ func (p *Pipeline) Status() status.Process {
 		r.mu.Unlock()
 		s.LiveSynchronizations = append(s.LiveSynchronizations, status.LiveSynchronization{
 			Namespace: set.Config.Namespace, Name: set.Config.Name, Suspend: set.Suspend, CreatedAt: r.began,
-			Status: p.statusOf(id, r, now),
+			Status: p.statusOf(id, r, now, s.Stream),
 		})
 	}
 	p.mu.Lock()
@@ -192,11 +192,11 @@ func (p *Pipeline) Status() status.Process {
 	return s
 }
 
-func (p *Pipeline) statusOf(id string, r *runner, now time.Time) v1alpha1.LiveSynchronizationStatus {
+func (p *Pipeline) statusOf(id string, r *runner, now time.Time, log status.Stream) v1alpha1.LiveSynchronizationStatus {
 	f := facts{now: now, suspend: r.live.Load().Suspend, conditions: []metav1.Condition{r.clusters[0].status(), r.clusters[1].status()}}
 	r.mu.Lock()
 	f.generation = r.generation
-	f.conditions = append(f.conditions, r.stream)
+	f.conditions = append(f.conditions, streamCondition(r.stream, log))
 	if r.halted != nil {
 		f.conditions = append(f.conditions, *r.halted)
 	}
@@ -210,4 +210,12 @@ func (p *Pipeline) statusOf(id string, r *runner, now time.Time) v1alpha1.LiveSy
 	st := compose(f)
 	p.ready[id] = &st.Conditions[0]
 	return st
+}
+
+// streamCondition: topics that were found are of no use while no broker answers.
+func streamCondition(c metav1.Condition, log status.Stream) metav1.Condition {
+	if c.Status == metav1.ConditionTrue && !log.Ready {
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, "Unreachable", log.Message
+	}
+	return c
 }

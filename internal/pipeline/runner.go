@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -114,6 +115,9 @@ func (r *runner) ensureTopics(ctx context.Context) bool {
 		}
 		if ctx.Err() != nil {
 			return false
+		}
+		if ok, why := r.parts.healthy(); !ok && why != "" {
+			err = errors.New(why) // says more than that the attempt took too long
 		}
 		r.setStream(metav1.ConditionFalse, "TopicsMissing", err.Error(), nil)
 		r.streamLog.Failing(r.logger, "TopicsMissing", "topics cannot be found or made, it is tried again", logging.Err(err))

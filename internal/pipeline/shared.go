@@ -41,7 +41,10 @@ func settingsOf(t topology.Topics, topic string, partitions int32) stream.TopicS
 	return stream.TopicSettings{Partitions: partitions, Replication: -1, Configs: map[string]string{"cleanup.policy": "compact"}}
 }
 
-func startEmbedded(dir string, _ bool) (*stream.Embedded, error) { return stream.StartEmbedded(dir) }
+// startEmbedded starts the broker inside this process.
+func startEmbedded(dir string, fsync bool) (*stream.Embedded, error) {
+	return stream.StartEmbeddedWith(dir, stream.EmbeddedOptions{SyncWrites: fsync})
+}
 
 // factories make the components, in the order of the pipeline.
 func (s *shared) factories() []factory { return nil }

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit statuses.
+const (
+	exitOK = 0
+	// exitFailed: it was understood and could not be done, or the answer is no.
+	exitFailed = 1
+	// exitUsage: the command line was not understood.
+	exitUsage = 2
+)
+
+// usageError is a command line that was not understood.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// Main runs the command line and returns the exit status. What a command
+// answers goes to out, logs and complaints to errOut.
+func Main(ctx context.Context, args []string, out, errOut io.Writer) int {
+	root := command()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errSilent):
+		return exitFailed
+	case errors.As(err, &usage):
+		_, _ = fmt.Fprintf(errOut, "afterimage: %v\nSee \"afterimage --help\".\n", err)
+		return exitUsage
+	}
+	_, _ = fmt.Fprintf(errOut, "afterimage: %v\n", err)
+	return exitFailed
+}
+
+// errSilent: the command failed and has said why.
+var errSilent = errors.New("failed")
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "afterimage",
+		Short: "Keep a live standby of a Kubernetes cluster",
+		Long: `Afterimage keeps a standby Kubernetes cluster as the image of an active one.
+
+Every change of the objects you choose is read from the source cluster, written to
+a log, filtered and transformed, and applied to the destination cluster, within
+moments and in order. After a restart, a kill or an outage it goes on where it was
+and proves that both sides are equal again.
+
+Volume data is not replicated: objects are, what is on disks is not.
+
+  afterimage run -f manifests/     replicate what the manifests say
+  afterimage status                how far the standby is, and what fails
+  afterimage demo                  see it work between two throwaway clusters`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q", args[0])}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(runCommand(), statusCommand(), versionCommand(), demoCommand())
+	root.CompletionOptions.HiddenDefaultCmd = true
+	return root
+}
+
+// noArgs refuses arguments: everything is said by flags.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no arguments, got %q", c.CommandPath(), args)}
+	}
+	return nil
+}
+
+// defaultDataDir is where run keeps its memory and status finds it.
+func defaultDataDir() string {
+	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "afterimage")
+	}
+	return "afterimage-data"
+}
+
+func dataDirFlag(c *cobra.Command, dir *string) {
+	c.Flags().StringVar(dir, "data-dir", defaultDataDir(), "directory of the memory, the embedded log and the status socket ($XDG_STATE_HOME/afterimage where that is set)")
+}

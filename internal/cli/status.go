@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/afterimage-dr/afterimage/internal/status"
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+)
+
+// askTimeout of one question to a running process.
+const askTimeout = 10 * time.Second
+
+func statusCommand() *cobra.Command {
+	var (
+		dir, format string
+		wait        time.Duration
+	)
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Say how a running afterimage is doing",
+		Long: `Status asks the afterimage that runs with the same data directory how it is: per
+LiveSynchronization its state, how many objects are in sync, how old the oldest
+change is that was not applied yet (lag), how long ago the destination was proved
+to hold everything (verified), and why anything fails.
+
+What is not known is said to be unknown, and is never Ready.
+
+The exit status is 0 when there was an answer, whatever it says, and 1 when nothing
+runs there. With --wait it is 0 only once every LiveSynchronization is Ready.`,
+		Example: `  afterimage status
+  afterimage status -o json --data-dir /var/lib/afterimage
+  afterimage status --wait 5m`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if format != "table" && format != "json" {
+				return usageError{fmt.Errorf("--output %q: want table or json", format)}
+			}
+			p, err := ask(c.Context(), dir, wait)
+			if err != nil && p.PID == 0 {
+				return err
+			}
+			if format == "json" {
+				e := json.NewEncoder(c.OutOrStdout())
+				e.SetIndent("", "  ")
+				return errors.Join(e.Encode(p), err)
+			}
+			return errors.Join(status.Table(c.OutOrStdout(), p), err)
+		},
+	}
+	c.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	c.Flags().DurationVar(&wait, "wait", 0, "wait this long for everything to be Ready")
+	dataDirFlag(c, &dir)
+	return c
+}
+
+// ask asks once, or until everything is Ready or wait is over; then the last
+// answer comes with an error.
+func ask(ctx context.Context, dir string, wait time.Duration) (status.Process, error) {
+	deadline := time.Now().Add(wait)
+	for {
+		attempt, cancel := context.WithTimeout(ctx, askTimeout)
+		p, err := status.Get(attempt, dir)
+		cancel()
+		if wait == 0 || (err == nil && allReady(p)) {
+			return p, err
+		}
+		if time.Now().After(deadline) {
+			return p, errors.Join(err, fmt.Errorf("not Ready within %s", wait))
+		}
+		select {
+		case <-ctx.Done():
+			return p, ctx.Err()
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+func allReady(p status.Process) bool {
+	for _, l := range p.LiveSynchronizations {
+		if l.Status.State != v1alpha1.StateReady {
+			return false
+		}
+	}
+	return len(p.LiveSynchronizations) > 0
+}
