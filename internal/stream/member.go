@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,7 +53,7 @@ func (m *member) serve(ctx context.Context) error {
 	}
 	err := m.watch(inner)
 	// Order matters: first the work ends, with its last commits, then the membership.
-	m.end(m.take(nil), m.session/2)
+	m.end(m.takeAll(), m.session/2)
 	stop()
 	wg.Wait()
 	m.commitNow(context.WithoutCancel(ctx))
@@ -120,16 +121,10 @@ func (m *member) lost(_ context.Context, _ *kgo.Client, parts map[string][]int32
 	}
 }
 
-// take marks runners as ended; nil means all of them and no more.
+// take marks runners as ended.
 func (m *member) take(numbers []int32) []*runner {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if numbers == nil {
-		m.ending = true
-		for n := range m.runners {
-			numbers = append(numbers, n)
-		}
-	}
 	var out []*runner
 	for _, n := range numbers {
 		if r := m.runners[n]; r != nil {
@@ -138,6 +133,15 @@ func (m *member) take(numbers []int32) []*runner {
 		}
 	}
 	return out
+}
+
+// takeAll marks all of them, and that no more may begin.
+func (m *member) takeAll() []*runner {
+	m.mu.Lock()
+	m.ending = true
+	numbers := slices.Collect(maps.Keys(m.runners))
+	m.mu.Unlock()
+	return m.take(numbers)
 }
 
 func (m *member) end(rs []*runner, within time.Duration) {
