@@ -1,5 +1,13 @@
 package pipeline
 
+import (
+	"log/slog"
+
+	"github.com/afterimage-dr/afterimage/consumers/processor"
+	"github.com/afterimage-dr/afterimage/producers/eventslistener"
+	"github.com/afterimage-dr/afterimage/state"
+)
+
 // The components, as manifests, logs and status name them.
 const (
 	EventsListener = "eventslistener"
@@ -7,3 +15,39 @@ const (
 	Synchronizer   = "synchronizer"
 	Reconciler     = "reconciler"
 )
+
+// factories make the components, in the order of the pipeline.
+func (s *shared) factories() []factory {
+	return []factory{s.eventsListener, s.processor}
+}
+
+// component supervises what build makes of the runner's clusters and topics. The
+// consumer ID in logs is for those of which there may be several.
+func (r *runner) component(name, consumerID string, build func(*slog.Logger) Component) *supervised {
+	logger := r.parts.logger(name, consumerID, r.level(name))
+	return &supervised{name: name, logger: logger, make: func() Component { return build(logger) }}
+}
+
+// stage is a component's own part of the memory.
+func (s *shared) stage(r *runner, component string) *state.Stage {
+	c := r.live.Load().Config
+	return s.memory.Stage(c.Namespace + "/" + c.Name + "/" + component)
+}
+
+func (s *shared) eventsListener(r *runner) *supervised {
+	return r.component(EventsListener, "", func(l *slog.Logger) Component {
+		return eventslistener.New(eventslistener.Options{
+			Settings: r.live, Log: s.client, Topics: r.topics, State: s.stage(r, EventsListener), Logger: l,
+			InstanceID: s.instance, Incarnation: s.incarnation, Source: r.sourceKube,
+		})
+	})
+}
+
+func (s *shared) processor(r *runner) *supervised {
+	return r.component(Processor, s.instance, func(l *slog.Logger) Component {
+		return processor.New(processor.Options{
+			Settings: r.live, Log: s.client, Topics: r.topics, State: s.stage(r, Processor), Logger: l,
+			InstanceID: s.instance, Incarnation: s.incarnation,
+		})
+	})
+}

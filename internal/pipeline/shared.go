@@ -45,6 +45,3 @@ func settingsOf(t topology.Topics, topic string, partitions int32) stream.TopicS
 func startEmbedded(dir string, fsync bool) (*stream.Embedded, error) {
 	return stream.StartEmbeddedWith(dir, stream.EmbeddedOptions{SyncWrites: fsync})
 }
-
-// factories make the components, in the order of the pipeline.
-func (s *shared) factories() []factory { return nil }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
@@ -87,7 +90,17 @@ func (s *supervised) report() v1alpha1.LiveSynchronizationStatus {
 		return st
 	}
 	c.Report(&st)
+	if l, ok := c.(interface{ OldestPending() (time.Time, bool) }); ok && st.Lag == nil && allReady(st.Components) {
+		st.Lag = &metav1.Duration{}
+		if oldest, pending := l.OldestPending(); pending {
+			st.Lag.Duration = max(time.Since(oldest), 0)
+		}
+	}
 	return st
+}
+
+func allReady(components []v1alpha1.ComponentStatus) bool {
+	return !slices.ContainsFunc(components, func(c v1alpha1.ComponentStatus) bool { return !c.Ready })
 }
 
 // sleep waits for d or the end of ctx.
