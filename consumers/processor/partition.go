@@ -46,6 +46,9 @@ type partition struct {
 	fold       *stream.Fold
 	stretchEnd int64
 	finished   bool
+	// readable are the last readable records of the keys whose last record of
+	// the stretch may be unreadable.
+	readable map[string]int64
 
 	trouble string
 
@@ -165,15 +168,13 @@ func (w *partition) pass(ctx context.Context) error {
 func (w *partition) readAhead(ctx context.Context) (bool, error) {
 	var newest *topology.Config
 	last := w.next
-	key := topology.ControlKey(topology.Configured, "")
+	unreadable := map[string]int64{}
 	fold, err := w.Log.Fold(ctx, w.Topics.Changes, w.number, w.next, w.in.End, func(rec *kgo.Record) {
 		last = rec.Offset + 1
-		if string(rec.Key) != key {
-			return
-		}
 		r, err := topology.Decode(rec)
 		if err != nil {
-			return // counted when it is read
+			unreadable[string(rec.Key)] = noOffset // counted when it is read
+			return
 		}
 		if c, ok := configuration(&r); ok && w.supersedes(c) && (newest == nil || c.Generation > newest.Generation) {
 			newest = &c
@@ -184,10 +185,47 @@ func (w *partition) readAhead(ctx context.Context) (bool, error) {
 	}
 	// What lies between the last record and the end was compacted away.
 	w.fold, w.stretchEnd = fold, last
+	if err := w.findReadable(ctx, unreadable); err != nil {
+		return false, err
+	}
 	if newest == nil {
 		return false, nil
 	}
 	return w.adopt(ctx, *newest, w.in.Start)
+}
+
+// findReadable finds the last readable record of the stretch for keys that also
+// have unreadable ones: being passed over, these must not hide what came before.
+func (w *partition) findReadable(ctx context.Context, keys map[string]int64) error {
+	w.readable = keys
+	if len(keys) == 0 {
+		return nil
+	}
+	err := w.Log.Read(ctx, w.Topics.Changes, w.number, w.next, w.stretchEnd, func(rec *kgo.Record) error {
+		if _, ok := keys[string(rec.Key)]; ok {
+			if _, err := topology.Decode(rec); err == nil {
+				keys[string(rec.Key)] = rec.Offset
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading changes past what is unreadable: %w", err)
+	}
+	return nil
+}
+
+// lastOfKey tells whether a record is the last readable one of its key in the
+// stretch, or lies behind it. Guarantee 3 on replay: a create must not resurrect
+// what its own later delete removed.
+func (w *partition) lastOfKey(rec *kgo.Record) bool {
+	if rec.Offset >= w.stretchEnd {
+		return true
+	}
+	if last, ok := w.readable[string(rec.Key)]; ok {
+		return rec.Offset == last
+	}
+	return w.fold.Last(rec.Key, rec.Offset)
 }
 
 // supersedes tells whether a configuration is newer than the one in force.
@@ -344,12 +382,16 @@ func (w *partition) chunk(ctx context.Context, records []*kgo.Record) error {
 // record computes one record into the batch. done is false for a configuration
 // that supersedes the one in force.
 func (w *partition) record(ctx context.Context, b *batch, rec *kgo.Record) (done bool, config *topology.Config, err error) {
-	if rec.Offset < w.stretchEnd && !w.fold.Last(rec.Key, rec.Offset) {
+	last := w.lastOfKey(rec)
+	if _, ok := w.readable[string(rec.Key)]; !last && !ok {
 		return true, nil, nil // a later record of the stretch says what became of the key
 	}
 	r, err := topology.Decode(rec)
 	if err != nil {
 		w.undecodable(err)
+		return true, nil, nil
+	}
+	if !last {
 		return true, nil, nil
 	}
 	w.note(func(s *status) {
@@ -388,7 +430,7 @@ func (w *partition) reachedEnd(ctx context.Context, offset int64) error {
 	if err := w.finishStretch(ctx); err != nil {
 		return err
 	}
-	w.finished = true
+	w.finished, w.fold, w.readable = true, nil, nil
 	return nil
 }
 
