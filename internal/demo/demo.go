@@ -64,7 +64,10 @@ func Run(ctx context.Context, o Options) (equal bool, err error) {
 		return false, errors.Join(err, d.stopClusters())
 	}
 	defer func() { err = errors.Join(err, d.stopClusters()) }()
-	return d.show(ctx)
+	if equal, err = d.show(ctx); err != nil && ctx.Err() != nil {
+		return false, errors.New("stopped before its end")
+	}
+	return equal, err
 }
 
 // say tells one step of the story, with the time since the beginning.

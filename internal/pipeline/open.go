@@ -53,7 +53,7 @@ func open(o Options, dir *dataDir, logger *slog.Logger) (_ *parts, closeAll func
 	}
 	closers = append(closers, func() { _ = memory.Close() })
 
-	shared := &shared{client: client, memory: memory, instance: dir.instance, incarnation: random(8)}
+	shared := &shared{client: client, memory: memory, embedded: len(o.Brokers) == 0, instance: dir.instance, incarnation: random(8)}
 	return &parts{
 		ensure: func(ctx context.Context, t topology.Topics) ([]string, error) {
 			return shared.ensure(ctx, t, o.Partitions)
