@@ -1,0 +1,121 @@
+package eventslistener
+
+import (
+	"encoding/json"
+	"maps"
+	"time"
+
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// metaFacts is the name of a partition's facts in the state.
+const metaFacts = "facts"
+
+// facts is what the records of a partition say about everything but keys. They
+// are kept beside the position and found again by reading the partition.
+type facts struct {
+	// ConfigHash, Generation and SourceUID of the last Configured record.
+	ConfigHash string `json:"configHash,omitempty"`
+	Generation int64  `json:"generation,omitempty"`
+	SourceUID  string `json:"sourceUID,omitempty"`
+	// Epoch is the highest of any record.
+	Epoch int64 `json:"epoch,omitempty"`
+	// Alive is when the last heartbeat was written.
+	Alive time.Time `json:"alive,omitzero"`
+	// Seen is the highest resourceVersion the source has shown under Epoch, by subject.
+	Seen map[string]string `json:"seen,omitempty"`
+}
+
+// listedBody is the body of a Listed record.
+type listedBody struct {
+	ResourceVersion string `json:"resourceVersion"`
+	// Fresh: the listing was a consistent read, and every key it did not show has
+	// been appended as deleted. Not so while the breaker holds deletes back.
+	Fresh bool      `json:"fresh"`
+	At    time.Time `json:"at"`
+}
+
+// heartbeatBody is the body of a Heartbeat record: what survives of the
+// listener's memory when its disk is lost.
+type heartbeatBody struct {
+	ResourceVersions map[string]string `json:"resourceVersions,omitempty"`
+}
+
+// gapBody is the body of a Gap record.
+type gapBody struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
+
+func (f facts) clone() facts {
+	f.Seen = maps.Clone(f.Seen)
+	return f
+}
+
+func (f facts) encode() []byte {
+	b, _ := json.Marshal(f) // plain data always marshals
+	return b
+}
+
+// apply takes in a record.
+func (f *facts) apply(r *topology.Record) {
+	if e := r.Version.Epoch; e > f.Epoch {
+		// The source's resourceVersions begin anew.
+		f.Epoch, f.Seen = e, nil
+	}
+	current := r.Version.Epoch == f.Epoch
+	switch r.Kind {
+	case topology.Object:
+		if key, err := topology.ParseKey(r.Key); err == nil && current && r.Op != topology.Delete {
+			f.see(subjectOf(key), r.Version.RV)
+		}
+	case topology.Configured:
+		var c topology.Config
+		if json.Unmarshal(r.Body, &c) == nil && c.Generation >= f.Generation {
+			f.ConfigHash, f.Generation, f.SourceUID = c.Hash(), c.Generation, c.SourceUID
+		}
+	case topology.Heartbeat:
+		if r.ObservedAt.After(f.Alive) {
+			f.Alive = r.ObservedAt
+		}
+		var b heartbeatBody
+		if current && json.Unmarshal(r.Body, &b) == nil {
+			for subject, rv := range b.ResourceVersions {
+				f.see(subject, rv)
+			}
+		}
+	case topology.Listed:
+		var b listedBody
+		subject := r.Key[min(len(r.Key), len(topology.ControlKey(topology.Listed, ""))+1):]
+		if current && json.Unmarshal(r.Body, &b) == nil {
+			f.see(subject, b.ResourceVersion)
+		}
+	}
+}
+
+func (f *facts) see(subject, rv string) {
+	if subject == "" || rv == "" || !olderRV(f.Seen[subject], rv) {
+		return
+	}
+	if f.Seen == nil {
+		f.Seen = map[string]string{}
+	}
+	f.Seen[subject] = rv
+}
+
+// subjectOf names a resource in control records: <group|core>/<version>/<resource>.
+func subjectOf(k topology.Key) string {
+	p := topology.ResourcePrefix(k.GVR())
+	return p[:len(p)-1]
+}
+
+// olderRV tells whether a resourceVersion is provably older than another.
+func olderRV(a, b string) bool {
+	return topology.Version{RV: a}.Older(topology.Version{RV: b})
+}
+
+// comparable tells whether two resourceVersions have an order.
+func comparableRV(a, b string) bool {
+	_, ok := topology.Version{RV: a}.Compare(topology.Version{RV: b})
+	return ok
+}
