@@ -1,0 +1,363 @@
+package synchronizer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/stream"
+	"github.com/afterimage-dr/afterimage/state"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// positionAge is the age from which a position is not trusted any more: a
+// tombstone behind it may have been compacted away (delete.retention.ms is 8 days).
+const positionAge = 156 * time.Hour
+
+// Meta of a partition.
+const (
+	metaDestination = "destination" // UID of the cluster the state is about
+	metaSource      = "source"      // UID of the cluster the desired states come from
+)
+
+// errStartOver ends a partition's work so that it begins again.
+var errStartOver = errors.New("start over")
+
+// errNoOwner: desired states without a configuration before them.
+var errNoOwner = errors.New("no configuration in desired yet, so it is not known whose objects these are")
+
+// partition is one partition of desired while it is assigned to this process.
+type partition struct {
+	s          *Synchronizer
+	assignment *stream.Assignment
+	id         state.PartitionID
+	log        *slog.Logger
+
+	// ctx ends when the partition is given up; effects, some time later, so that
+	// what has begun is seen to its end.
+	ctx, effects context.Context
+	cancel       context.CancelCauseFunc
+	owned        atomic.Pointer[topology.Owner]
+	leaderEpoch  atomic.Int32
+	commitNow    chan struct{}
+	retryNow     chan struct{}
+	unread       atomic.Int64 // records that could not be decoded
+
+	mu                          sync.Mutex
+	room, idle                  *sync.Cond
+	impatient                   bool
+	memory                      *memory
+	track                       tracker
+	lanes                       map[string]*lane
+	unfinished, unfinishedBytes int
+	finished, superseded        int
+	committed, committingAt     int64
+	passed                      []func()
+	foldEnd                     int64
+	caughtUp, rebuilt           bool
+	verifiedAt                  time.Time
+	gvrs                        map[schema.GroupVersionResource]bool
+}
+
+// runPartition works on a partition until ctx ends.
+func (s *Synchronizer) runPartition(ctx context.Context, a *stream.Assignment) error {
+	for {
+		p := newPartition(s, a)
+		err := p.run(ctx)
+		s.mu.Lock()
+		if s.parts[a.Number] == p {
+			delete(s.parts, a.Number)
+		}
+		s.mu.Unlock()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !errors.Is(err, errStartOver) {
+			return err
+		}
+	}
+}
+
+func newPartition(s *Synchronizer, a *stream.Assignment) *partition {
+	p := &partition{
+		s: s, assignment: a, lanes: map[string]*lane{}, gvrs: map[schema.GroupVersionResource]bool{},
+		commitNow: make(chan struct{}, 1), retryNow: make(chan struct{}, 1),
+		log: s.Logger.With("topic", a.Topic, "partition", a.Number),
+	}
+	p.room, p.idle = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
+	return p
+}
+
+func (p *partition) owner() topology.Owner { return *p.owned.Load() }
+
+// alive tells whether the partition is ours as far as the group was heard of.
+func (p *partition) alive() bool { return p.assignment.Alive() }
+
+// fail ends the partition's work with an error.
+func (p *partition) fail(err error) { p.cancel(err) }
+
+// run reads the partition from its position on.
+func (p *partition) run(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	effects, stop := context.WithCancel(context.WithoutCancel(parent))
+	defer stop()
+	p.ctx, p.effects, p.cancel = ctx, effects, cancel
+	defer context.AfterFunc(ctx, func() { p.mu.Lock(); p.room.Broadcast(); p.mu.Unlock() })()
+
+	destination, err := p.s.identity.await(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := p.s.partitionCount(ctx); err != nil {
+		return err
+	}
+	from, fold, err := p.begin(ctx, destination)
+	if err != nil {
+		return err
+	}
+	p.s.mu.Lock()
+	p.s.parts[p.id.Number] = p
+	p.s.mu.Unlock()
+
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.read(gctx, from, fold) })
+	g.Go(func() error { return p.commitLoop(gctx) })
+	g.Go(func() error { return p.retryLoop(gctx) })
+	g.Go(func() error { return p.s.identity.other(gctx, destination) })
+	err = g.Wait()
+	cancel(err)
+	// What has begun ends by itself within a request's time; then it is remembered.
+	p.drain(p.s.RequestTimeout + 2*time.Second)
+	if p.commit() != nil {
+		p.log.Warn("the last commit failed: what was done since the one before is looked at again")
+	}
+	if cause := context.Cause(ctx); cause != nil && parent.Err() == nil && err == nil {
+		err = cause
+	}
+	return err
+}
+
+// begin finds the position, folds what lies between it and the end, and rebuilds
+// what was lost.
+func (p *partition) begin(ctx context.Context, destination string) (from int64, fold *stream.Fold, err error) {
+	b, err := p.s.Log.Bounds(ctx, p.s.Topics.Desired, p.assignment.Number)
+	if err != nil {
+		return 0, nil, err
+	}
+	p.id = state.PartitionID{TopicID: b.TopicID, Number: b.Number}
+	p.memory = newMemory(p.s.State, p.id)
+	from, known, err := p.position(b, destination)
+	if err != nil {
+		return 0, nil, err
+	}
+	source, err := p.meta(metaSource)
+	if err != nil {
+		return 0, nil, err
+	}
+	fold, err = p.s.Log.Fold(ctx, p.s.Topics.Desired, b.Number, from, b.End, func(k *kgo.Record) {
+		p.foldEnd = k.Offset + 1
+		if key, err := topology.ParseKey(string(k.Key)); err == nil {
+			p.gvrs[key.GVR()] = true
+			return
+		}
+		if r, err := topology.Decode(k); err == nil && r.Kind == topology.Configured {
+			if c, err := configOf(&r); err == nil {
+				source = c.SourceUID
+			}
+		}
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := p.own(source); err != nil {
+		return 0, nil, err
+	}
+	t := p.s.State.Change(p.id)
+	t.SetMeta(metaDestination, []byte(destination))
+	if o := p.owned.Load(); o != nil {
+		t.SetMeta(metaSource, []byte(o.SourceUID))
+	}
+	if err := t.Commit(nil); err != nil {
+		return 0, nil, err
+	}
+	if !known && p.owned.Load() != nil {
+		// Guarantee 7: lost state is rebuilt from what the objects say.
+		if err := p.s.census.rebuild(ctx, p); err != nil {
+			return 0, nil, err
+		}
+	}
+	p.rebuilt = !known
+	if err := p.memory.load(); err != nil {
+		return 0, nil, err
+	}
+	p.track.next, p.committed = from, from
+	if !known {
+		p.committed = -1 // so that even an empty partition gets a position
+	}
+	return from, fold, nil
+}
+
+// position returns where to go on, or the start, and whether the memory is good.
+func (p *partition) position(b stream.Partition, destination string) (from int64, known bool, err error) {
+	stored, known, err := p.s.State.Position(p.id)
+	if err != nil {
+		return 0, false, err
+	}
+	of, err := p.meta(metaDestination)
+	if err != nil {
+		return 0, false, err
+	}
+	why := ""
+	switch {
+	case known && stored.Offset > b.End:
+		why = "the log is shorter than it was"
+	case known && time.Since(stored.CommittedAt) > positionAge:
+		why = "it is too old to trust"
+	case of != "" && of != destination:
+		why = "the destination is another cluster"
+	case !known && of != "":
+		why = "its rebuilding was not finished"
+	}
+	if why != "" {
+		p.log.Warn("what is remembered of the partition is dropped", "reason", why)
+		if err := p.s.State.Drop(p.id); err != nil {
+			return 0, false, err
+		}
+		known = false
+	}
+	if !known {
+		return b.Start, false, nil
+	}
+	return max(stored.Offset, b.Start), true, nil
+}
+
+func (p *partition) meta(name string) (string, error) {
+	b, _, err := p.s.State.Meta(p.id, name)
+	return string(b), err
+}
+
+// own sets whose objects the partition's are. Without a source in the log, the
+// settings may tell; else it stays open until a configuration comes.
+func (p *partition) own(source string) error {
+	c := p.s.Settings.Load().Config
+	if source == "" {
+		source = c.SourceUID
+	}
+	if source == "" {
+		return nil
+	}
+	c.SourceUID = source
+	o := topology.OwnerOf(c)
+	p.owned.Store(&o)
+	return nil
+}
+
+func configOf(r *topology.Record) (c topology.Config, err error) {
+	if err = json.Unmarshal(r.Body, &c); err == nil && c.SourceUID == "" {
+		err = errors.New("a configuration without the source's UID")
+	}
+	return c, err
+}
+
+// read takes the records one by one and hands them to their lanes.
+func (p *partition) read(ctx context.Context, from int64, fold *stream.Fold) error {
+	tail, err := p.s.Log.TailOf(stream.Partition{Topic: p.s.Topics.Desired, TopicID: p.id.TopicID, Number: p.id.Number}, from)
+	if err != nil {
+		return err
+	}
+	defer tail.Close()
+	for {
+		records, err := tail.Next(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, stream.ErrTopicRecreated) || errors.Is(err, stream.ErrOffsetOutOfRange) {
+				p.log.Warn("the partition begins anew", logging.Err(err))
+				return errStartOver
+			}
+			return fmt.Errorf("reading %s/%d: %w", p.s.Topics.Desired, p.id.Number, err)
+		}
+		for _, k := range records {
+			if err := p.take(ctx, k, fold.Last(k.Key, k.Offset)); err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return err
+			}
+		}
+	}
+}
+
+// take takes one record. last: no later one of its key lies in the folded stretch
+// (a replayed create must not resurrect what its own later delete removed).
+func (p *partition) take(ctx context.Context, k *kgo.Record, last bool) error {
+	p.leaderEpoch.Store(k.LeaderEpoch)
+	if !last {
+		p.skip(k.Offset, nil)
+		return nil
+	}
+	r, err := topology.Decode(k)
+	if err != nil {
+		p.unread.Add(1)
+		p.log.Error("a record cannot be read and is passed over", "offset", k.Offset, logging.Err(err))
+		p.skip(k.Offset, nil)
+		return nil
+	}
+	switch r.Kind {
+	case topology.Object:
+		if p.owned.Load() == nil {
+			return errNoOwner
+		}
+		w, err := wantOf(&r)
+		if err != nil {
+			return err // Decode checked the key
+		}
+		p.sawResource(w.key)
+		return p.submit(ctx, &job{want: w, tracked: true})
+	case topology.Configured:
+		if c, err := configOf(&r); err != nil {
+			p.log.Error("a configuration cannot be read and is passed over", "offset", k.Offset, logging.Err(err))
+		} else if err := p.own(c.SourceUID); err != nil {
+			return err
+		}
+		p.skip(k.Offset, nil)
+	case topology.Heartbeat:
+		p.skip(k.Offset, func() { p.forward(p.effects, r) })
+	default:
+		p.skip(k.Offset, nil)
+	}
+	return nil
+}
+
+func (p *partition) skip(offset int64, passed func()) {
+	p.mu.Lock()
+	p.track.skip(offset, passed)
+	p.mu.Unlock()
+}
+
+func (p *partition) sawResource(key topology.Key) {
+	p.mu.Lock()
+	p.gvrs[key.GVR()] = true
+	p.mu.Unlock()
+}
+
+// onCaughtUp is called once, when everything that was there at the beginning is
+// done: now the destination can be compared with it.
+func (p *partition) onCaughtUp() { p.s.drift.now() }
+
+// appended adapts a callback of the writer.
+func appended(f func(error)) func(*kgo.Record, error) {
+	return func(_ *kgo.Record, err error) { f(err) }
+}
