@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // liveSynchronization checks what a LiveSynchronization names and asks for.
@@ -28,7 +29,14 @@ func (c *checker) liveSynchronization(it *item) Errors {
 		}
 	}
 	errs = append(errs, c.sameCluster(it)...)
-	return append(errs, it.fieldErrors(ValidateSpec(it.live, field.NewPath("spec")))...)
+	errs = append(errs, it.fieldErrors(ValidateSpec(it.live, field.NewPath("spec")))...)
+	if len(errs) == 0 {
+		// What is accepted here must also be accepted by those who compute with it.
+		if _, err := topology.Compile(topology.Config{Namespace: it.key.Namespace, Name: it.key.Name, Replication: config.Replication}); err != nil {
+			errs = append(errs, it.errorAt("", err.Error()))
+		}
+	}
+	return errs
 }
 
 // sameCluster refuses two assets that are one cluster: its objects would be

@@ -2,9 +2,10 @@ package manifest
 
 import (
 	"fmt"
-	"path"
 	"regexp"
 	"strings"
+
+	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // globOnly are the characters a glob may hold: those a name may hold, and the
@@ -13,20 +14,17 @@ import (
 var globOnly = regexp.MustCompile(`^[-A-Za-z0-9._:*?\[\]^]+$`)
 
 // validatePattern checks a pattern of a name selector: a valid RE2 expression
-// or, failing that, a valid glob such as *.test.
+// or, failing that, a glob such as *.test. It is stricter than
+// [topology.CompileName], for which "web-(" is a glob too, one without wildcards
+// that no name can match: nobody means that.
 func validatePattern(pattern string) error {
-	_, err := regexp.Compile(`^(?:` + pattern + `)$`)
-	if err == nil {
-		// A parenthesis that closes the group above would compile too.
-		_, err = regexp.Compile(pattern)
+	const expected = "expected an RE2 regular expression such as config.* or a glob such as *.test"
+	_, err := regexp.Compile(pattern)
+	if err != nil && (!globOnly.MatchString(pattern) || !strings.ContainsAny(pattern, "*?[")) {
+		return fmt.Errorf("%s: %w", expected, err)
 	}
-	if err == nil {
-		return nil
+	if _, err := topology.CompileName(pattern); err != nil {
+		return fmt.Errorf("%s: %w", expected, err)
 	}
-	if globOnly.MatchString(pattern) && strings.ContainsAny(pattern, "*?[") {
-		if _, globErr := path.Match(pattern, ""); globErr == nil {
-			return nil
-		}
-	}
-	return fmt.Errorf("expected an RE2 regular expression such as config.* or a glob such as *.test: %w", err)
+	return nil
 }

@@ -1,0 +1,123 @@
+package manifest
+
+import (
+	"io/fs"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/yaml"
+
+	"github.com/afterimage-dr/afterimage/internal/testenv"
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+	"github.com/afterimage-dr/afterimage/operator/config"
+)
+
+// server is a real API server with our CRDs.
+type server struct {
+	t      *testing.T
+	client dynamic.Interface
+}
+
+func startServer(t *testing.T) *server {
+	t.Helper()
+	client, err := dynamic.NewForConfig(testenv.StartCluster(t).RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, client: client}
+	files, err := fs.Glob(config.CRDs, "crd/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	crds := client.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	for _, file := range files {
+		data, err := config.CRDs.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var crd unstructured.Unstructured
+		if err := yaml.Unmarshal(data, &crd.Object); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := crds.Create(t.Context(), &crd, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}); err != nil {
+			t.Fatalf("%s: the API server refuses the CRD: %v", file, err)
+		}
+	}
+	return s
+}
+
+var resources = map[string]schema.GroupVersionResource{
+	kindSecret:                       {Version: "v1", Resource: "secrets"},
+	v1alpha1.KindKubernetesCluster:   v1alpha1.AssetsGroupVersion.WithResource("kubernetesclusters"),
+	v1alpha1.KindBucket:              v1alpha1.AssetsGroupVersion.WithResource("buckets"),
+	v1alpha1.KindLiveSynchronization: v1alpha1.AutomationGroupVersion.WithResource("livesynchronizations"),
+}
+
+// create asks the server to create the object, without keeping it, as kubectl
+// apply does: unknown fields are refused. A 404 is a CRD not served yet.
+func (s *server) create(d *document) error {
+	s.t.Helper()
+	object := &unstructured.Unstructured{Object: runtime.DeepCopyJSON(d.object)}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		_, err := s.client.Resource(resources[d.kind]).Namespace("default").Create(s.t.Context(), object,
+			metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict})
+		if !apierrors.IsNotFound(err) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// TestARealAPIServerRefusesTheSame: what is wrong with a document by itself is
+// wrong for an API server with our CRDs too, and nothing else is.
+func TestARealAPIServerRefusesTheSame(t *testing.T) {
+	s := startServer(t)
+	for _, name := range []string{"00-clusters.yaml", "01-livesynchronization.yaml", "02-name-selector.yaml", "03-name-selector-exclude.yaml", "04-object-selector.yaml", "05-bucket-gcs.yaml", "06-bucket-s3.yaml", "07-livesynchronization-bucket.yaml", "08-resync-period.yaml"} {
+		docs, errs := parse(name, []byte(sample(t, name)))
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		for _, d := range docs {
+			if err := s.create(d); err != nil {
+				t.Errorf("sample %s must apply unchanged: %v", name, err)
+			}
+		}
+	}
+	// Found by us alone, for a reason.
+	oursOnly := map[string]string{
+		"period of an eon": "no schema bounds a duration",
+		"no name":          "a generated name is of no use in a file",
+	}
+	compared := 0
+	for name, tc := range badManifests {
+		text := tc.file
+		if tc.old != "" {
+			text = breakOnce(good(), tc.old, tc.new)
+		}
+		docs, _ := parse(name, []byte(text))
+		for _, d := range docs {
+			if _, known := resources[d.kind]; !known || d.apiVersion != supported[d.kind] || d.namespace != defaultNamespace {
+				continue
+			}
+			theirs := s.create(d)
+			_, ours := read(d)
+			compared++
+			switch {
+			case theirs == nil && len(ours) > 0 && oursOnly[name] == "":
+				t.Errorf("%s: %s: refused by us alone: %v", name, d.kind, ours)
+			case theirs != nil && len(ours) > 0 && oursOnly[name] != "":
+				t.Errorf("%s: %s: refused by the API server too: %v", name, d.kind, theirs)
+			case theirs != nil && len(ours) == 0:
+				t.Errorf("%s: %s: refused by the API server alone: %v", name, d.kind, theirs)
+			}
+		}
+	}
+	if compared < 300 {
+		t.Errorf("only %d documents compared", compared)
+	}
+}
