@@ -4,7 +4,9 @@ import (
 	"log/slog"
 
 	"github.com/afterimage-dr/afterimage/consumers/processor"
+	"github.com/afterimage-dr/afterimage/consumers/synchronizer"
 	"github.com/afterimage-dr/afterimage/producers/eventslistener"
+	"github.com/afterimage-dr/afterimage/producers/reconciler"
 	"github.com/afterimage-dr/afterimage/state"
 )
 
@@ -18,7 +20,7 @@ const (
 
 // factories make the components, in the order of the pipeline.
 func (s *shared) factories() []factory {
-	return []factory{s.eventsListener, s.processor}
+	return []factory{s.eventsListener, s.processor, s.synchronizer, s.reconciler}
 }
 
 // component supervises what build makes of the runner's clusters and topics. The
@@ -48,6 +50,24 @@ func (s *shared) processor(r *runner) *supervised {
 		return processor.New(processor.Options{
 			Settings: r.live, Log: s.client, Topics: r.topics, State: s.stage(r, Processor), Logger: l,
 			InstanceID: s.instance, Incarnation: s.incarnation,
+		})
+	})
+}
+
+func (s *shared) synchronizer(r *runner) *supervised {
+	return r.component(Synchronizer, s.instance, func(l *slog.Logger) Component {
+		return synchronizer.New(synchronizer.Options{
+			Settings: r.live, Log: s.client, Topics: r.topics, State: s.stage(r, Synchronizer), Logger: l,
+			InstanceID: s.instance, Incarnation: s.incarnation, Destination: r.destinationKube,
+		})
+	})
+}
+
+func (s *shared) reconciler(r *runner) *supervised {
+	return r.component(Reconciler, "", func(l *slog.Logger) Component {
+		return reconciler.New(reconciler.Options{
+			Settings: r.live, Log: s.client, Topics: r.topics, State: s.stage(r, Reconciler), Logger: l,
+			InstanceID: s.instance, Incarnation: s.incarnation, Source: r.sourceKube, Destination: r.destinationKube,
 		})
 	})
 }

@@ -26,6 +26,9 @@ var halts = map[string]bool{
 	"SourceChanged": true, "PruneBlocked": true, "Fenced": true, "SameCluster": true, "Halted": true,
 }
 
+// rejects are the conditions under which what runs is not what was asked for.
+var rejects = map[string]bool{"ConfigRefused": true, "ConfigurationRejected": true}
+
 // waiting are the reasons of a resource that is not there yet: it is waited
 // for, and what is there is complete without it.
 var waiting = map[string]bool{"NotServed": true, "Waiting": true, "WaitingForResource": true}
@@ -39,8 +42,8 @@ type facts struct {
 	parts []v1alpha1.LiveSynchronizationStatus
 	// conditions the pipeline itself knows of (clusters, topics, halts).
 	conditions []metav1.Condition
-	// readySince carries the Ready condition's last transition from status to status.
-	ready *metav1.Condition
+	// before are the conditions as they were, for the times of their transitions.
+	before []metav1.Condition
 }
 
 // compose makes one status of what everybody knows. What is not known is not Ready.
@@ -55,15 +58,29 @@ func compose(f facts) v1alpha1.LiveSynchronizationStatus {
 	}
 	state, reason, message := judge(f, &st)
 	st.State = state
-	ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(f.now), ObservedGeneration: f.generation}
+	ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: reason, Message: message, ObservedGeneration: f.generation}
 	if state == v1alpha1.StateReady {
 		ready.Status = metav1.ConditionTrue
 	}
-	if f.ready != nil && f.ready.Status == ready.Status {
-		ready.LastTransitionTime = f.ready.LastTransitionTime
-	}
 	st.Conditions = append([]metav1.Condition{ready}, st.Conditions...)
+	for i := range st.Conditions {
+		transition(&st.Conditions[i], f)
+	}
 	return st
+}
+
+// transition dates a condition: it changed when its status did, not when it was
+// reported again.
+func transition(c *metav1.Condition, f facts) {
+	for _, b := range f.before {
+		if b.Type == c.Type && b.Status == c.Status {
+			c.LastTransitionTime = b.LastTransitionTime
+			return
+		}
+	}
+	if c.LastTransitionTime.IsZero() {
+		c.LastTransitionTime = metav1.NewTime(f.now)
+	}
 }
 
 // judge says in which state the whole is, and why.
@@ -74,6 +91,11 @@ func judge(f facts, st *v1alpha1.LiveSynchronizationStatus) (state, reason, mess
 	for _, c := range st.Conditions {
 		if halts[c.Type] && c.Status == metav1.ConditionTrue {
 			return v1alpha1.StateFailed, c.Type, c.Message
+		}
+	}
+	for _, c := range st.Components {
+		if !c.Ready && halts[c.Reason] {
+			return v1alpha1.StateFailed, c.Reason, c.Message
 		}
 	}
 	if reason, message = notReady(f, st); reason != "" {
@@ -99,6 +121,11 @@ func notReady(f facts, st *v1alpha1.LiveSynchronizationStatus) (reason, message 
 			return "ComponentNotReady", c.Name + ": " + cmp.Or(c.Message, c.Reason, "not ready")
 		}
 	}
+	for _, c := range st.Conditions {
+		if rejects[c.Type] && c.Status == metav1.ConditionTrue {
+			return c.Type, c.Message
+		}
+	}
 	for _, r := range st.Resources {
 		if !r.Ready && !waiting[r.Reason] {
 			return "ResourceNotReady", r.Resource + ": " + cmp.Or(r.Message, r.Reason, "not ready")
@@ -121,7 +148,9 @@ func notReady(f facts, st *v1alpha1.LiveSynchronizationStatus) (reason, message 
 func merge(st *v1alpha1.LiveSynchronizationStatus, p v1alpha1.LiveSynchronizationStatus) {
 	st.Components = append(st.Components, p.Components...)
 	st.Resources = append(st.Resources, p.Resources...)
-	st.Conditions = append(st.Conditions, p.Conditions...)
+	for _, c := range p.Conditions {
+		st.Conditions = mergeCondition(st.Conditions, c)
+	}
 	st.Failing = append(st.Failing, p.Failing...)
 	st.Failing = st.Failing[:min(len(st.Failing), maxFailing)]
 	st.Objects.Total += p.Objects.Total
@@ -136,6 +165,21 @@ func merge(st *v1alpha1.LiveSynchronizationStatus, p v1alpha1.LiveSynchronizatio
 	if p.Lag != nil && (st.Lag == nil || p.Lag.Duration > st.Lag.Duration) {
 		st.Lag = p.Lag
 	}
+}
+
+// mergeCondition keeps one condition of a type: two components may watch for the
+// same thing, and what one of them found is not undone by the other's not finding it.
+func mergeCondition(all []metav1.Condition, c metav1.Condition) []metav1.Condition {
+	for i := range all {
+		if all[i].Type != c.Type {
+			continue
+		}
+		if c.Status == metav1.ConditionTrue && all[i].Status != metav1.ConditionTrue {
+			all[i] = c
+		}
+		return all
+	}
+	return append(all, c)
 }
 
 func later(a, b *metav1.MicroTime) *metav1.MicroTime {

@@ -56,6 +56,19 @@ func TestCompose(t *testing.T) {
 		"a halt that is over": {func(f *facts) {
 			f.parts[0].Conditions = []metav1.Condition{{Type: "PruneBlocked", Status: "False"}}
 		}, v1alpha1.StateReady, "InSync"},
+		"one component sees another source, the other does not": {func(f *facts) {
+			f.parts[0].Conditions = []metav1.Condition{{Type: "SourceChanged", Status: "True"}}
+			f.parts[1].Conditions = []metav1.Condition{{Type: "SourceChanged", Status: "False"}}
+		}, v1alpha1.StateFailed, "SourceChanged"},
+		"a recovery holds the destination": {func(f *facts) {
+			f.parts[1].Components[0] = v1alpha1.ComponentStatus{Name: "synchronizer", Reason: "Fenced"}
+		}, v1alpha1.StateFailed, "Fenced"},
+		"a configuration is not in effect": {func(f *facts) {
+			f.parts[0].Conditions = []metav1.Condition{{Type: "ConfigurationRejected", Status: "True"}}
+		}, v1alpha1.StateProgressing, "ConfigurationRejected"},
+		"a warning": {func(f *facts) {
+			f.parts[0].Conditions = []metav1.Condition{{Type: "Conflict", Status: "True"}}
+		}, v1alpha1.StateReady, "InSync"},
 		"the source is down": {func(f *facts) {
 			f.conditions[0] = metav1.Condition{Type: "SourceReachable", Status: "False", Reason: "Unreachable"}
 		}, v1alpha1.StateProgressing, "SourceUnreachable"},
@@ -86,7 +99,7 @@ func TestCompose(t *testing.T) {
 	}
 	before := st.Conditions[0]
 	f := good()
-	f.now, f.ready = now.Add(time.Second), &before
+	f.now, f.before = now.Add(time.Second), []metav1.Condition{before}
 	if got := compose(f).Conditions[0].LastTransitionTime; !got.Equal(&before.LastTransitionTime) {
 		t.Errorf("last transition %v moved although the status did not change", got)
 	}

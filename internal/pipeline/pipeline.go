@@ -39,7 +39,7 @@ type Pipeline struct {
 
 	mu        sync.Mutex
 	runners   map[string]*runner
-	ready     map[string]*metav1.Condition
+	before    map[string][]metav1.Condition // conditions as last reported
 	manifests status.Manifests
 	config    logging.State
 }
@@ -60,7 +60,7 @@ func Start(ctx context.Context, o Options, syncs []LiveSync) (*Pipeline, error) 
 	}
 	p := &Pipeline{
 		options: o, parts: o.parts, dir: dir, close: func() {}, began: time.Now(),
-		runners: map[string]*runner{}, ready: map[string]*metav1.Condition{},
+		runners: map[string]*runner{}, before: map[string][]metav1.Condition{},
 		manifests: status.Manifests{LoadedAt: time.Now()},
 	}
 	p.logger = logging.New(o.Output, o.Level, "run", "")
@@ -101,7 +101,7 @@ func (p *Pipeline) Apply(syncs []LiveSync) error {
 		<-r.finish
 		p.mu.Lock()
 		delete(p.runners, id)
-		delete(p.ready, id)
+		delete(p.before, id)
 		p.mu.Unlock()
 	}
 	var errs []error
@@ -206,9 +206,9 @@ func (p *Pipeline) statusOf(id string, r *runner, now time.Time, log status.Stre
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f.ready = p.ready[id]
+	f.before = p.before[id]
 	st := compose(f)
-	p.ready[id] = &st.Conditions[0]
+	p.before[id] = st.Conditions
 	return st
 }
 
