@@ -23,6 +23,19 @@ help: ## List the targets
 build: ## Build bin/afterimage
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/afterimage .
 
+.PHONY: demo
+demo: build ## Two throwaway clusters, a live standby, a kill in the middle, a comparison
+	@KUBEBUILDER_ASSETS=$$(bench/tools/kube/kube-assets.sh | tail -n 1); export KUBEBUILDER_ASSETS; \
+	bin/afterimage demo
+
+# Options of the benchmark, for example BENCH_FLAGS='-only cold -rounds 1'.
+BENCH_FLAGS ?=
+
+.PHONY: bench
+bench: build ## Compare speed and memory with bare clients on the same machine
+	@KUBEBUILDER_ASSETS=$$(bench/tools/kube/kube-assets.sh | tail -n 1); export KUBEBUILDER_ASSETS; \
+	go run ./bench $(BENCH_FLAGS)
+
 .PHONY: kube-assets
 kube-assets: ## Find or build kube-apiserver, kube-controller-manager and etcd; print their folder
 	@bench/tools/kube/kube-assets.sh

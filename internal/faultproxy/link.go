@@ -1,6 +1,7 @@
 package faultproxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -81,7 +82,7 @@ func (l *link) pass(to, from net.Conn, toClient bool) {
 				}
 			}
 			if err != nil {
-				if err != io.EOF {
+				if !errors.Is(err, io.EOF) {
 					l.reset()
 				}
 				return

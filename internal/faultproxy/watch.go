@@ -44,8 +44,8 @@ func (f eventFunc) frames(s *stream, frames []json.RawMessage) []json.RawMessage
 	return f(s, frames)
 }
 
-// endOfWatch is panicked to end a watch as API servers do at their time limit.
-var endOfWatch = errors.New("end of watch")
+// errEndOfWatch is panicked to end a watch as API servers do at their time limit.
+var errEndOfWatch = errors.New("end of watch")
 
 // DropEvent loses the event; the watch goes on. With Match.Events BOOKMARK it
 // swallows bookmarks.
@@ -102,7 +102,7 @@ func HangWatch() Fault {
 
 // EndWatch ends the watch in good order before the event.
 func EndWatch() Fault {
-	return eventFunc(func(*stream, []json.RawMessage) []json.RawMessage { panic(endOfWatch) })
+	return eventFunc(func(*stream, []json.RawMessage) []json.RawMessage { panic(errEndOfWatch) })
 }
 
 // ErrorEvent sends an ERROR event with a Status instead of the event, and ends
@@ -114,7 +114,7 @@ func ErrorEvent(code int, message string) Fault {
 			panic(err) // a Status always encodes
 		}
 		s.send(frame)
-		panic(endOfWatch)
+		panic(errEndOfWatch)
 	})
 }
 
@@ -177,7 +177,7 @@ func (x *exchange) passEvents(body io.ReadCloser) {
 		delete(x.proxy.streams, s)
 		x.proxy.mu.Unlock()
 		_ = body.Close()
-		if r := recover(); r != nil && r != any(endOfWatch) {
+		if r := recover(); r != nil && r != any(errEndOfWatch) {
 			panic(r)
 		}
 	}()

@@ -29,7 +29,7 @@ type port struct {
 // takePort finds a free port. The lock file keeps it ours while our server is
 // down, since test binaries of several packages run side by side.
 func takePort() (*port, error) {
-	folder := filepath.Join(os.TempDir(), "afterimage-ports-"+strconv.Itoa(os.Getuid()))
+	folder := portLocks()
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of port locks: %w", err)
 	}
@@ -45,6 +45,11 @@ func takePort() (*port, error) {
 		_ = lock.Close()
 	}
 	return nil, fmt.Errorf("no free port between %d and %d", firstPort, lastPort)
+}
+
+// portLocks is the folder of lock files that all processes of a user share.
+func portLocks() string {
+	return filepath.Join(os.TempDir(), "afterimage-ports-"+strconv.Itoa(os.Getuid()))
 }
 
 func portIsFree(number int) bool {
