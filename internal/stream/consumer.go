@@ -32,6 +32,7 @@ type consumer struct {
 	retired map[partitionKey]uint64
 	round   uint64
 	next    context.CancelFunc // ends the current round
+	waiting int                // how many wait for the round to end
 	rounds  *sync.Cond
 
 	stop context.CancelFunc
@@ -83,6 +84,9 @@ func (k *consumer) run(ctx context.Context) {
 		round, next := context.WithCancel(ctx)
 		k.mu.Lock()
 		k.next = next
+		if k.waiting > 0 {
+			next() // asked for before there was a round to end
+		}
 		k.mu.Unlock()
 
 		fetches := k.cl.PollFetches(round)
@@ -115,10 +119,12 @@ func (k *consumer) add(t *Tail) bool {
 		if !ok || k.round > r {
 			break
 		}
+		k.waiting++
 		if k.next != nil {
 			k.next()
 		}
 		k.rounds.Wait()
+		k.waiting--
 		if _, taken := k.tails[t.key]; taken {
 			return false
 		}
