@@ -38,11 +38,12 @@ func (p *pass) request(ctx context.Context, uid string) error {
 	} else if now != uid {
 		return &sourceChangedError{is: now, was: uid}
 	}
-	if !p.passes(p.total()) {
+	all := p.total()
+	if !p.passes(all) {
 		return nil
 	}
 	for _, t := range p.tallies {
-		if !p.passes(t) {
+		if !confirmed(p.settings.ConfirmPrune, all) && !p.passes(t) {
 			continue
 		}
 		p.more = p.more || t.open > len(t.held)
