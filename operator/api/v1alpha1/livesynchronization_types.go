@@ -354,8 +354,9 @@ type Component struct {
 	// standalone mode.
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
-	// ConcurrentTasks at a time. Default: eventsListener 8, processor 4,
-	// synchronizer 32, reconciler 4.
+	// ConcurrentTasks at a time. Default: 32 writes for the synchronizer, 4
+	// resources compared for the reconciler. The eventslistener reads every resource
+	// at once and the processor every partition: for these it has no effect.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1024
