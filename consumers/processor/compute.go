@@ -126,6 +126,7 @@ func (w *partition) object(b *batch, r *topology.Record, force bool) error {
 	// what a zombie's record is compared with.
 	w.put(b, r.Key, old, c.entry)
 	if c.record != nil {
+		c.record.Repair = old.Hash == distrusted
 		b.records = append(b.records, c.record)
 	}
 	return nil

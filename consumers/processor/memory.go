@@ -191,9 +191,11 @@ func (w *partition) repair(ctx context.Context) error {
 	}
 	for key, rec := range missing {
 		if rec == nil {
-			// Whatever it was computed from was replaced by something that is
-			// still to be read, and decides.
-			w.Logger.Debug("a key that an older record landed behind has a newer change", "key", key)
+			// Whatever ours was computed from is still to be read, or was replaced by
+			// something that is. Until then desired is not what the memory says.
+			if err := w.distrust(b, key); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := w.recompute(b, rec); err != nil {
@@ -204,6 +206,21 @@ func (w *partition) repair(ctx context.Context) error {
 	w.count(func(c *Counts) { c.Repaired += int64(len(w.doubts)) })
 	clear(w.doubts)
 	return w.commit(ctx, b, nil)
+}
+
+// distrusted is the hash of what desired holds where that is not ours.
+const distrusted = "distrusted"
+
+// distrust makes the next record of a key be appended whatever it computes.
+func (w *partition) distrust(b *batch, key string) error {
+	e, _, err := w.get(b, key)
+	if err != nil {
+		return err
+	}
+	old := e
+	e.Hash, e.Held, e.Offset = distrusted, false, noOffset
+	w.put(b, key, old, e)
+	return nil
 }
 
 // source returns the record of changes at an offset, if it is still there.
