@@ -96,10 +96,15 @@ func (o *object) compose(r kube.Resource, size int, top, metadata []fieldOf) {
 	b.Write(apiVersion)
 	b.WriteString(`,"kind":`)
 	b.Write(kind)
+	written := false // of an object with two, which no API server sends, one
 	for _, f := range top {
 		switch f.name {
 		case "apiVersion", "kind", "status":
 		case "metadata":
+			if written {
+				continue
+			}
+			written = true
 			b.WriteString(`,"metadata":{`)
 			first := true
 			for _, m := range metadata {
