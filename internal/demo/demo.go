@@ -141,11 +141,15 @@ func (d *demo) show(ctx context.Context) (bool, error) {
 	}
 	edited := time.Now()
 	d.say("the source is at rest; waiting for the proof that the destination is as it is now")
+	d.say("(about a minute: an API server tells an idle watch only once a minute how far it is)")
 	if err := run.awaitReady(ctx, edited, patience); err != nil {
-		// The comparison says more than a state does.
-		d.say("%v", err)
+		if ctx.Err() != nil {
+			return false, err
+		}
+		d.say("%v", err) // the comparison will say more than a state does
+	} else {
+		d.say("Ready again, and proved %.1f s after the last edit", time.Since(edited).Seconds())
 	}
-	d.say("Ready again, %.1f s after the last edit", time.Since(edited).Seconds())
 	equal, err := d.report(ctx, manifests, work, run)
 	if err != nil {
 		return false, err
