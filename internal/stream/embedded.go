@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -131,9 +133,18 @@ func (e *Embedded) logDir() string { return filepath.Join(e.dir, "log") }
 // Dial returns how to reach it.
 func (e *Embedded) Dial() Dial {
 	return Dial{
-		Options: []kgo.Opt{kgo.SeedBrokers(embeddedHost), kgo.Dialer(e.net.DialContext)},
+		Options: []kgo.Opt{kgo.SeedBrokers(embeddedHost), kgo.Dialer(e.connect)},
 		local:   true,
 	}
+}
+
+// connect fails as a network does, so that the client retries as it would there.
+func (e *Embedded) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := e.net.DialContext(ctx, network, address)
+	if err != nil && ctx.Err() == nil {
+		err = &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("embedded broker is stopped: %w", syscall.ECONNREFUSED)}
+	}
+	return conn, err
 }
 
 // Restart stops the broker and starts it again on the same folder, as a broker

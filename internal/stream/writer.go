@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/semaphore"
 )
 
 // Writer appends to topics, idempotently, waiting for all in-sync replicas.
 // Safe for concurrent use.
 type Writer struct {
-	c  *Client
-	cl *kgo.Client
+	c    *Client
+	cl   *kgo.Client
+	room *semaphore.Weighted // bytes that may still be in flight
 
 	// purge is held shared while appending, alone while forgetting a topic that
 	// is gone.
@@ -27,6 +30,8 @@ type Writer struct {
 const (
 	writerRecords = 10_000
 	writerBytes   = 32 << 20
+	// closeWithin bounds how long Close waits for brokers.
+	closeWithin = 3 * time.Second
 )
 
 // Writer makes one.
@@ -41,17 +46,14 @@ func (c *Client) Writer() (*Writer, error) {
 		kgo.ProducerBatchMaxBytes(maxRecordBatch),
 		kgo.ProducerBatchCompression(compression),
 		kgo.ProducerLinger(0),
-		kgo.MaxBufferedRecords(writerRecords),
-		kgo.MaxBufferedBytes(writerBytes),
-		// An end of the context must end an append, also where a broker died in
-		// the middle of it. Whether such a record was written is unknown, as
-		// after a SIGKILL; nothing is appended out of order by it.
-		kgo.AllowIdempotentProduceCancellation(),
+		// What is in flight is bounded by room; never let kgo block.
+		kgo.MaxBufferedRecords(2*writerRecords),
+		kgo.UnknownTopicRetries(8),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("log writer: %w", err)
 	}
-	w := &Writer{c: c, cl: cl, purging: map[string]bool{}}
+	w := &Writer{c: c, cl: cl, room: semaphore.NewWeighted(writerBytes), purging: map[string]bool{}}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -62,24 +64,42 @@ func (c *Client) Writer() (*Writer, error) {
 	return w, nil
 }
 
-// Append appends one record to the partition set in it, and calls done (from
-// another goroutine, in order of append) when it is acknowledged or has failed
-// for good. done must not block. It blocks while more than 10,000 records or
-// 32 MiB are in flight. Broker outages are retried for as long as ctx lives;
-// when it ends with the record in flight, whether it was written is unknown.
-// ErrTopicRecreated fails the records in flight; later ones go to the topic as it is then.
+// Append appends one record to the partition set in it, and calls done once
+// (from another goroutine, in order of append) when it is acknowledged or has
+// failed for good. done must not block. Append blocks while more than 10,000
+// records or 32 MiB are in flight. Broker outages are retried for as long as ctx
+// lives; when it ends with the record in flight, done gets the context's error at
+// once, and whether the record was or will still be written is unknown, as after
+// a SIGKILL. ErrTopicRecreated fails the records in flight; later ones go to the
+// topic as it is then.
 func (w *Writer) Append(ctx context.Context, rec *kgo.Record, done func(*kgo.Record, error)) {
 	if rec.Key == nil {
-		done(rec, ErrNoKey)
+		done(rec, fmt.Errorf("append to %s/%d: %w", rec.Topic, rec.Partition, ErrNoKey))
 		return
 	}
+	weight := min(max(int64(recordSize(rec)), writerBytes/writerRecords), writerBytes)
+	if err := w.room.Acquire(ctx, weight); err != nil {
+		done(rec, fmt.Errorf("append to %s/%d: %w", rec.Topic, rec.Partition, err))
+		return
+	}
+	// The context is watched here and not handed to the producer, which would
+	// fail every record of the partition with the one whose context ended.
+	var once sync.Once
+	finish := func(r *kgo.Record, err error) {
+		once.Do(func() {
+			if err != nil {
+				err = fmt.Errorf("append to %s/%d: %w", rec.Topic, rec.Partition, err)
+			}
+			done(r, err)
+		})
+	}
+	unwatch := context.AfterFunc(ctx, func() { finish(rec, ctx.Err()) })
 	w.purge.RLock()
 	defer w.purge.RUnlock()
-	w.cl.Produce(ctx, rec, func(r *kgo.Record, err error) {
-		if err != nil {
-			err = w.failed(r, err)
-		}
-		done(r, err)
+	w.cl.Produce(context.Background(), rec, func(r *kgo.Record, err error) {
+		w.room.Release(weight)
+		unwatch()
+		finish(r, w.failed(r, err))
 	})
 }
 
@@ -87,11 +107,11 @@ func (w *Writer) failed(r *kgo.Record, err error) error {
 	switch {
 	case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.InconsistentTopicID):
 		w.forget(r.Topic)
-		err = fmt.Errorf("%w: %w", ErrTopicRecreated, err)
+		return fmt.Errorf("%w: %w", ErrTopicRecreated, err)
 	case errors.Is(err, kgo.ErrClientClosed):
-		err = ErrClosed
+		return ErrClosed
 	}
-	return fmt.Errorf("append to %s/%d: %w", r.Topic, r.Partition, err)
+	return err
 }
 
 // forget makes the producer learn the topic anew; in a goroutine, for it is
@@ -137,10 +157,12 @@ func (w *Writer) AppendSync(ctx context.Context, recs ...*kgo.Record) error {
 // Flush waits until nothing is in flight.
 func (w *Writer) Flush(ctx context.Context) error { return w.cl.Flush(ctx) }
 
-// Close flushes and closes. It waits as long as the brokers need; cancel the
-// contexts of the appends to end it sooner.
+// Close flushes and closes. It waits for the brokers at most 3 s; what is then
+// still in flight fails with ErrClosed.
 func (w *Writer) Close() {
-	_ = w.cl.Flush(context.Background()) // fails only with its context
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	_ = w.cl.Flush(ctx) // fails only with its context
 	w.abort()
 }
 

@@ -314,7 +314,7 @@ func ensureChecks(e *env) {
 	want.Configs["no.such.setting"] = "x"
 	warnings, err = e.c.Ensure(e.ctx, e.topic, want)
 	e.must(err)
-	if len(warnings) != 2 || !strings.Contains(warnings[0], "no.such.setting") || !strings.Contains(warnings[1], "segment.ms is 86400000, want 3600000") {
+	if all := strings.Join(warnings, "\n"); len(warnings) != 2 || !strings.Contains(all, "no.such.setting") || !strings.Contains(all, "segment.ms is 86400000, want 3600000") {
 		e.Errorf("warnings %q", warnings)
 	}
 	want.Partitions = 6
