@@ -62,9 +62,12 @@ a.yaml: spec.plugin: want a known plugin
 
 func TestLine(t *testing.T) {
 	p := sample()
+	if got, want := Line(p), "1 Progressing, 1 Suspended  312 objects, 0 out of sync, 1 failed, lag unknown, verified unknown"; got != want {
+		t.Errorf("line of two %q, want %q", got, want)
+	}
 	p.LiveSynchronizations = p.LiveSynchronizations[:1]
-	if got, want := Line(p), "default/pre Progressing  312 objects, 0 out of sync, 1 failed, lag 1.5s, verified 4s ago"; got != want {
-		t.Errorf("line %q, want %q", got, want)
+	if got, want := Line(p), "Progressing  312 objects, 0 out of sync, 1 failed, lag 1.5s, verified 4s ago"; got != want {
+		t.Errorf("line of one %q, want %q", got, want)
 	}
 }
 

@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
@@ -136,16 +139,57 @@ func age(d time.Duration) string {
 	return strconv.Itoa(int(d.Hours()/24)) + "d"
 }
 
-// Line is a status in one line, for a terminal that shows progress.
+// Line is a status in one line, for a terminal that shows progress: the sums, the
+// largest lag and the oldest proof of all LiveSynchronizations.
 func Line(p Process) string {
-	var parts []string
+	var (
+		states      []string
+		objects     v1alpha1.ObjectCounts
+		all         v1alpha1.LiveSynchronizationStatus
+		unknownLag  bool
+		neverProved bool
+	)
 	for _, l := range p.LiveSynchronizations {
 		s := l.Status
-		parts = append(parts, fmt.Sprintf("%s/%s %s  %d objects, %d out of sync, %d failed, lag %s, verified %s",
-			l.Namespace, l.Name, s.State, s.Objects.Total, s.Objects.OutOfSync, s.Objects.Failed, lag(s), verified(s)))
+		states = append(states, s.State)
+		objects.Total += s.Objects.Total
+		objects.OutOfSync += s.Objects.OutOfSync
+		objects.Failed += s.Objects.Failed
+		all.Lag, unknownLag = larger(all.Lag, s.Lag), unknownLag || s.Lag == nil
+		all.RPO, neverProved = larger(all.RPO, s.RPO), neverProved || s.RPO == nil
 	}
-	if len(parts) == 0 {
-		return "no LiveSynchronization"
+	if unknownLag {
+		all.Lag = nil
 	}
-	return strings.Join(parts, " | ")
+	if neverProved {
+		all.RPO = nil
+	}
+	return fmt.Sprintf("%s  %d objects, %d out of sync, %d failed, lag %s, verified %s",
+		summary(states), objects.Total, objects.OutOfSync, objects.Failed, lag(all), verified(all))
+}
+
+func larger(a, b *metav1.Duration) *metav1.Duration {
+	if a == nil || (b != nil && b.Duration > a.Duration) {
+		return b
+	}
+	return a
+}
+
+// summary of states: the state of one, the counts of several.
+func summary(states []string) string {
+	slices.Sort(states)
+	counts := slices.Compact(slices.Clone(states))
+	if len(counts) == 1 {
+		return counts[0]
+	}
+	for i, state := range counts {
+		n := 0
+		for _, s := range states {
+			if s == state {
+				n++
+			}
+		}
+		counts[i] = fmt.Sprintf("%d %s", n, state)
+	}
+	return strings.Join(counts, ", ")
 }
