@@ -1,8 +1,15 @@
 package stream
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,85 +17,286 @@ import (
 )
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-func embedded(t testing.TB) (*Embedded, *Client) {
+func must(t testing.TB, err error) {
 	t.Helper()
-	e, err := StartEmbedded(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func start(t testing.TB, dir string) (*Embedded, *Client) {
+	t.Helper()
+	e, err := StartEmbedded(dir)
+	must(t, err)
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	c, err := NewClient(e.Dial(), "test")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(c.Close)
 	return e, c
 }
 
 func rec(topic string, p int32, key, value string) *kgo.Record {
-	return &kgo.Record{Topic: topic, Partition: p, Key: []byte(key), Value: []byte(value)}
+	r := &kgo.Record{Topic: topic, Partition: p, Key: []byte(key)}
+	if value != "" {
+		r.Value = []byte(value)
+	}
+	return r
 }
 
-func TestLatency(t *testing.T) {
+func compacted(partitions int32) TopicSettings {
+	return TopicSettings{Partitions: partitions, Replication: -1, Configs: map[string]string{"cleanup.policy": "compact"}}
+}
+
+func TestFolderIsLocked(t *testing.T) {
+	dir := t.TempDir()
+	e, _ := start(t, dir)
+	if _, err := StartEmbedded(dir); !errors.Is(err, ErrInUse) {
+		t.Fatalf("second broker: %v, want ErrInUse", err)
+	}
+	must(t, e.Close())
+	start(t, dir)
+}
+
+// state of a partition: each key's last value, and how many records there are.
+func lastValues(t testing.TB, c *Client, topic string, p int32) (values map[string]string, records int) {
+	t.Helper()
+	b, err := c.Bounds(testContext(t), topic, p)
+	must(t, err)
+	values = map[string]string{}
+	must(t, c.Read(testContext(t), topic, p, 0, b.End, func(r *kgo.Record) error {
+		values[string(r.Key)] = string(r.Value)
+		records++
+		return nil
+	}))
+	return values, records
+}
+
+func TestCompactKeepsTheLastAndTheOffsets(t *testing.T) {
 	ctx := testContext(t)
-	_, c := embedded(t)
-	start := time.Now()
-	if w, err := c.Ensure(ctx, "a", TopicSettings{Partitions: 12, Replication: -1, Configs: map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "1000"}}); err != nil {
-		t.Fatal(err)
-	} else {
-		t.Log(w)
-	}
-	t.Log("ensure", time.Since(start))
-	start = time.Now()
+	dir := t.TempDir()
+	e, c := start(t, dir)
+	_, err := c.Ensure(ctx, "t", compacted(2))
+	must(t, err)
 	w, err := c.Writer()
-	if err != nil {
-		t.Fatal(err)
+	must(t, err)
+	if !e.HistoryFloor().IsZero() {
+		t.Error("a new log has a history floor")
 	}
-	defer w.Close()
-	if err := w.AppendSync(ctx, rec("a", 0, "k", "v")); err != nil {
-		t.Fatal(err)
+	for i := range 200 {
+		must(t, w.AppendSync(ctx, rec("t", 0, fmt.Sprintf("k%d", i%10), fmt.Sprint(i))))
 	}
-	t.Log("first append", time.Since(start))
-	start = time.Now()
-	var tails []*Tail
-	for p := range int32(12) {
-		tl, err := c.Tail("a", p, 0)
-		if err != nil {
-			t.Fatal(err)
+	must(t, w.AppendSync(ctx, rec("t", 0, "k3", ""))) // a tombstone stays for delete.retention.ms
+	want, _ := lastValues(t, c, "t", 0)
+	tail, err := c.Tail("t", 0, 0)
+	must(t, err)
+	defer tail.Close()
+
+	before := time.Now()
+	must(t, e.Compact())
+	floor := e.HistoryFloor()
+	if floor.Before(before) || floor.After(time.Now()) {
+		t.Errorf("history floor %v", floor)
+	}
+	got, records := lastValues(t, c, "t", 0)
+	if fmt.Sprint(got) != fmt.Sprint(want) || records > 12 {
+		t.Fatalf("%d records, %v, want %v", records, got, want)
+	}
+	b, err := c.Bounds(ctx, "t", 0)
+	must(t, err)
+	if b.End != 201 {
+		t.Errorf("the log ends at %d, want 201", b.End)
+	}
+	must(t, w.AppendSync(ctx, rec("t", 0, "new", "x")))
+	w.Close()
+	must(t, e.Close())
+	if _, err := os.Stat(filepath.Join(dir, linksDir)); !os.IsNotExist(err) {
+		t.Errorf("links left behind: %v", err)
+	}
+
+	e, c = start(t, dir)
+	if !e.HistoryFloor().Equal(floor) {
+		t.Errorf("history floor %v after a restart, want %v", e.HistoryFloor(), floor)
+	}
+	want["new"] = "x"
+	if got, _ := lastValues(t, c, "t", 0); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("after a restart %v, want %v", got, want)
+	}
+}
+
+// TestCrashWhileCompacting leaves what a SIGKILL leaves in the middle of the
+// cleaner's work: some partitions without files, some half written, some done.
+func TestCrashWhileCompacting(t *testing.T) {
+	ctx := testContext(t)
+	dir := t.TempDir()
+	e, c := start(t, dir)
+	_, err := c.Ensure(ctx, "t", compacted(4))
+	must(t, err)
+	w, err := c.Writer()
+	must(t, err)
+	for i := range 400 {
+		must(t, w.AppendSync(ctx, rec("t", int32(i%4), fmt.Sprintf("k%d", i%40), fmt.Sprint(i))))
+	}
+	var want [4]string
+	for p := range int32(4) {
+		v, _ := lastValues(t, c, "t", p)
+		want[p] = fmt.Sprint(v)
+	}
+	e.mu.Lock()
+	must(t, e.link())
+	e.mu.Unlock()
+	e.cluster.Compact()
+	w.Close()
+	c.Close()
+	must(t, e.Close())
+
+	part := func(n int) string { return filepath.Join(e.logDir(), partitions, fmt.Sprintf("t-%d", n)) }
+	segment := func(n int) string {
+		files, err := filepath.Glob(filepath.Join(part(n), "*"+segmentExt))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("segments %v %v", files, err)
 		}
-		defer tl.Close()
-		tails = append(tails, tl)
+		return files[0]
 	}
-	t.Log("12 tails", time.Since(start))
-	if _, err := tails[0].Next(ctx); err != nil {
-		t.Fatal(err)
-	}
-	t.Log("first record", time.Since(start))
-	var sum, worst time.Duration
-	var appendSum time.Duration
-	for i := range 1000 {
-		p := int32(i % 12)
-		start := time.Now()
-		if err := w.AppendSync(ctx, rec("a", p, fmt.Sprint(i), "v")); err != nil {
-			t.Fatal(err)
+	must(t, os.Remove(segment(0)))                    // removed, nothing written yet
+	must(t, os.Truncate(segment(1), 0))               // begun
+	info, err := os.Stat(segment(2))                  //
+	must(t, err)                                      //
+	must(t, os.Truncate(segment(2), info.Size()/2+7)) // in the middle; 3 is done
+
+	_, c = start(t, dir)
+	for p := range int32(4) {
+		got, records := lastValues(t, c, "t", p)
+		if fmt.Sprint(got) != want[p] {
+			t.Errorf("partition %d holds %v, want %v", p, got, want[p])
 		}
-		appendSum += time.Since(start)
-		rs, err := tails[p].Next(ctx)
-		if err != nil || len(rs) != 1 {
-			t.Fatal(rs, err)
+		if wantAll := p < 3; wantAll != (records == 100) {
+			t.Errorf("partition %d: %d records", p, records)
 		}
-		d := time.Since(start)
-		sum += d
-		worst = max(worst, d)
 	}
-	t.Log("append", appendSum/1000, "append→tail", sum/1000, "worst", worst)
+	if _, err := os.Stat(filepath.Join(dir, linksDir)); !os.IsNotExist(err) {
+		t.Errorf("links left behind: %v", err)
+	}
+}
+
+const killedDir = "AFTERIMAGE_STREAM_KILLED_DIR"
+
+// TestKilledChild is the process that the next test kills.
+func TestKilledChild(t *testing.T) {
+	dir := os.Getenv(killedDir)
+	if dir == "" {
+		return // nothing to do by itself: TestSIGKILLAtAnyTime runs it
+	}
+	ctx := context.Background()
+	e, err := StartEmbedded(dir)
+	must(t, err)
+	c, err := NewClient(e.Dial(), "child")
+	must(t, err)
+	_, err = c.Ensure(ctx, "t", compacted(3))
+	must(t, err)
+	w, err := c.Writer()
+	must(t, err)
+	ps, err := c.Partitions(ctx, "t")
+	must(t, err)
+	go func() {
+		for { // groups too must survive, and cleaning at any time
+			g := &Group{Client: c, Name: "g", Topic: "t", InstanceID: "x", Run: func(ctx context.Context, a *Assignment) error {
+				for i := int64(0); ctx.Err() == nil; i++ {
+					a.Commit(i)
+					time.Sleep(time.Millisecond)
+				}
+				return nil
+			}}
+			_ = g.Serve(ctx)
+		}
+	}()
+	go func() {
+		for {
+			time.Sleep(15 * time.Millisecond)
+			if err := e.Compact(); err != nil {
+				fmt.Println("compact:", err)
+			}
+		}
+	}()
+	from := max(ps[0].End, ps[1].End, ps[2].End)
+	for i := from; ; i++ {
+		pad := strings.Repeat("x", int(i%50)*100)
+		must(t, w.AppendSync(ctx,
+			rec("t", 0, fmt.Sprintf("k%d", i%30), fmt.Sprint(i)+pad),
+			rec("t", 1, fmt.Sprintf("k%d", i%30), fmt.Sprint(i)+pad),
+			rec("t", 2, fmt.Sprintf("k%d", i%30), fmt.Sprint(i)+pad)))
+		fmt.Println(i)
+	}
+}
+
+// TestSIGKILLAtAnyTime: the folder loads again, and what was acknowledged is
+// there, cleaning or not (guarantee 10).
+func TestSIGKILLAtAnyTime(t *testing.T) {
+	dir := t.TempDir()
+	want := map[string]int64{} // key → last acknowledged number
+	total := 0
+	for round := range 8 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledChild$")
+		cmd.Env = append(os.Environ(), killedDir+"="+dir)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		var kill <-chan time.Time
+		lines := make(chan string)
+		go func() {
+			defer close(lines)
+			for in := bufio.NewScanner(out); in.Scan(); {
+				lines <- in.Text()
+			}
+		}()
+		for open := true; open; {
+			select {
+			case line, ok := <-lines:
+				open = ok
+				if !ok {
+					break
+				}
+				n, err := strconv.ParseInt(line, 10, 64)
+				if err != nil {
+					t.Fatalf("child says %q", line)
+				}
+				want[fmt.Sprintf("k%d", n%30)] = n
+				total++
+				if kill == nil {
+					kill = time.After(time.Duration(60+41*round) * time.Millisecond)
+				}
+			case <-kill:
+				_ = cmd.Process.Kill()
+			}
+		}
+		_ = cmd.Wait() // killed
+
+		e, err := StartEmbedded(dir)
+		must(t, err)
+		c, err := NewClient(e.Dial(), "test")
+		must(t, err)
+		for p := range int32(3) {
+			got, _ := lastValues(t, c, "t", p)
+			for k, n := range want {
+				number, err := strconv.ParseInt(strings.TrimRight(got[k], "x"), 10, 64)
+				if err != nil || number < n || number > n+30 || (number-n)%30 != 0 {
+					t.Errorf("round %d, partition %d: %s is %.20q, acknowledged was %d", round, p, k, got[k], n)
+				}
+			}
+		}
+		c.Close()
+		must(t, e.Close())
+	}
+	if total < 100 {
+		t.Fatalf("only %d rounds of appends", total)
+	}
 }
