@@ -74,6 +74,7 @@ func (c *census) list(owner topology.Owner, ps []*partition) error {
 		return err
 	}
 	changes := map[int32]*state.Change{}
+	counts := map[int32]int{}
 	for _, p := range ps {
 		changes[p.id.Number] = c.s.State.Change(p.id)
 	}
@@ -87,10 +88,12 @@ func (c *census) list(owner topology.Owner, ps []*partition) error {
 		return nil
 	}
 	err = c.s.eachOwned(ctx, owner, c.s.covered(ps), func(o ownedObject) error {
-		t := changes[topology.PartitionOf(o.keyText, n)]
+		number := topology.PartitionOf(o.keyText, n)
+		t := changes[number]
 		if t == nil {
 			return nil
 		}
+		counts[number]++
 		e := entryOf(&found{meta: o.meta})
 		e.Mark = mark(e.Mark, markUnverified)
 		t.Put(o.keyText, e)
@@ -101,6 +104,11 @@ func (c *census) list(owner topology.Owner, ps []*partition) error {
 	}, nil)
 	if err != nil {
 		return fmt.Errorf("listing what the destination holds of ours: %w", err)
+	}
+	for _, p := range ps {
+		p.mu.Lock()
+		p.recovered = counts[p.id.Number]
+		p.mu.Unlock()
 	}
 	if objects > 0 {
 		c.s.Logger.Info("lost state was rebuilt from the destination", "objects", objects, "partitions", len(ps))

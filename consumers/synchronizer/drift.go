@@ -186,8 +186,12 @@ func (p *partition) compare(o ownedObject, f *findings) error {
 	case !known && failing:
 		return nil // its own retry deals with it
 	case !known, has(e, markUnverified):
-		f.unknown = append(f.unknown, o.keyText)
-		return nil
+		// Absence in desired is evidence only behind a complete listing.
+		complete, err := p.complete(o.keyText)
+		if complete {
+			f.unknown = append(f.unknown, o.keyText)
+		}
+		return err
 	case e.Deleted:
 		if !has(e, markOrphaned) && !failing {
 			if key, err := topology.ParseKey(o.keyText); err == nil {

@@ -128,7 +128,7 @@ func newEnv(tb testing.TB, cluster *testcluster.Cluster) *env {
 		if topic == e.topics.Requests {
 			n = 1
 		}
-		_, err := e.log.Ensure(tb.Context(), topic, stream.TopicSettings{Partitions: n, Replication: 1, Configs: map[string]string{"cleanup.policy": "compact"}})
+		_, err := e.log.Ensure(tb.Context(), topic, func() stream.TopicSettings { s := topicSettings(); s.Partitions = n; return s }())
 		must(tb, err)
 	}
 	e.writer, err = e.log.Writer()
@@ -466,3 +466,9 @@ func must(tb testing.TB, err error) {
 func answer(code int, status string) *http.Response {
 	return &http.Response{StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(status))}
 }
+
+func topicSettings() stream.TopicSettings {
+	return stream.TopicSettings{Partitions: testPartitions, Replication: 1, Configs: map[string]string{"cleanup.policy": "compact"}}
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -2,6 +2,7 @@ package synchronizer
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/afterimage-dr/afterimage/internal/failpoint"
@@ -52,8 +53,10 @@ func newMemory(stage *state.Stage, id state.PartitionID) *memory {
 	return &memory{stage: stage, id: id, dirty: map[string]*change{}, quarantined: map[string]state.Quarantine{}}
 }
 
-// load counts what the store holds.
+// load counts what the store holds. Nothing may wait for its commit.
 func (m *memory) load() error {
+	m.counts = counts{}
+	clear(m.quarantined)
 	if err := m.stage.EachQuarantined(m.id, func(key string, q state.Quarantine) error {
 		m.quarantined[key] = q
 		return nil
@@ -181,7 +184,7 @@ func (p *partition) commit() error {
 	p.mu.Lock()
 	position, passed := p.track.advance()
 	p.passed = append(p.passed, passed...)
-	if position == p.committed && len(p.memory.dirty) == 0 && p.memory.committing == nil {
+	if position == p.committed && len(p.memory.dirty) == 0 && len(p.metas) == 0 && p.memory.committing == nil {
 		p.mu.Unlock()
 		return nil
 	}
@@ -190,14 +193,23 @@ func (p *partition) commit() error {
 		p.committingAt = position
 	}
 	changes, position := p.memory.committing, p.committingAt
+	metas := p.metas
+	p.metas = map[string][]byte{}
 	p.finished = 0
 	p.mu.Unlock()
 
 	t := p.s.State.Change(p.id)
 	write(t, changes)
+	for name, v := range metas {
+		t.SetMeta(name, v)
+	}
 	failpoint.Hit("synchronizer/before-commit")
 	err := t.Commit(&state.Position{Offset: position, LeaderEpoch: p.leaderEpoch.Load(), CommittedAt: time.Now()})
 	if err != nil {
+		p.mu.Lock()
+		maps.Copy(metas, p.metas) // what came since wins
+		p.metas = metas
+		p.mu.Unlock()
 		p.s.committing.Failing(p.log, "state", "committing the state failed", logging.Err(err))
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,13 +29,11 @@ const positionAge = 156 * time.Hour
 const (
 	metaDestination = "destination" // UID of the cluster the state is about
 	metaSource      = "source"      // UID of the cluster the desired states come from
+	metaListed      = "listed/"     // and a resource: a complete listing of it was passed
 )
 
 // errStartOver ends a partition's work so that it begins again.
 var errStartOver = errors.New("start over")
-
-// errNoOwner: desired states without a configuration before them.
-var errNoOwner = errors.New("no configuration in desired yet, so it is not known whose objects these are")
 
 // partition is one partition of desired while it is assigned to this process.
 type partition struct {
@@ -64,7 +63,11 @@ type partition struct {
 	committed, committingAt     int64
 	passed                      []func()
 	foldEnd                     int64
-	caughtUp, rebuilt           bool
+	caughtUp                    bool
+	recovered                   int // objects that the census found
+	counted                     bool
+	listed                      map[string]bool // resources with a complete listing before the watermark
+	metas                       map[string][]byte
 	verifiedAt                  time.Time
 	gvrs                        map[schema.GroupVersionResource]bool
 }
@@ -91,7 +94,7 @@ func (s *Synchronizer) runPartition(ctx context.Context, a *stream.Assignment) e
 func newPartition(s *Synchronizer, a *stream.Assignment) *partition {
 	p := &partition{
 		s: s, assignment: a, lanes: map[string]*lane{}, gvrs: map[schema.GroupVersionResource]bool{},
-		commitNow: make(chan struct{}, 1), retryNow: make(chan struct{}, 1),
+		listed: map[string]bool{}, metas: map[string][]byte{}, commitNow: make(chan struct{}, 1), retryNow: make(chan struct{}, 1),
 		log: s.Logger.With("topic", a.Topic, "partition", a.Number),
 	}
 	p.room, p.idle = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
@@ -180,24 +183,18 @@ func (p *partition) begin(ctx context.Context, destination string) (from int64, 
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := p.own(source); err != nil {
+	if err := p.own(ctx, source, len(p.gvrs) > 0); err != nil {
 		return 0, nil, err
 	}
 	t := p.s.State.Change(p.id)
 	t.SetMeta(metaDestination, []byte(destination))
-	if o := p.owned.Load(); o != nil {
-		t.SetMeta(metaSource, []byte(o.SourceUID))
-	}
 	if err := t.Commit(nil); err != nil {
 		return 0, nil, err
 	}
-	if !known && p.owned.Load() != nil {
-		// Guarantee 7: lost state is rebuilt from what the objects say.
-		if err := p.s.census.rebuild(ctx, p); err != nil {
-			return 0, nil, err
-		}
+	p.counted = known
+	if err := p.takeCensus(ctx); err != nil {
+		return 0, nil, err
 	}
-	p.rebuilt = !known
 	if err := p.memory.load(); err != nil {
 		return 0, nil, err
 	}
@@ -237,7 +234,8 @@ func (p *partition) position(b stream.Partition, destination string) (from int64
 		known = false
 	}
 	if !known {
-		return b.Start, false, nil
+		// A topic that was recreated leaves the memory of the old one behind.
+		return b.Start, false, p.s.State.DropOthers(b.TopicID)
 	}
 	return max(stored.Offset, b.Start), true, nil
 }
@@ -247,12 +245,42 @@ func (p *partition) meta(name string) (string, error) {
 	return string(b), err
 }
 
+// takeCensus rebuilds lost state, once it is known whose (guarantee 7). Nothing
+// of the partition has been done before.
+func (p *partition) takeCensus(ctx context.Context) error {
+	if p.counted || p.owned.Load() == nil {
+		return nil
+	}
+	p.counted = true
+	return p.s.census.rebuild(ctx, p)
+}
+
 // own sets whose objects the partition's are. Without a source in the log, the
-// settings may tell; else it stays open until a configuration comes.
-func (p *partition) own(source string) error {
+// settings may tell; else the source is looked for where it must be, if it is
+// needed now, or waited for.
+func (p *partition) own(ctx context.Context, source string, needed bool) error {
 	c := p.s.Settings.Load().Config
 	if source == "" {
 		source = c.SourceUID
+	}
+	var err error
+	for wait := 100 * time.Millisecond; source == "" && needed; wait = min(2*wait, 5*time.Second) {
+		for _, topic := range []string{p.s.Topics.Changes, p.s.Topics.Desired} {
+			if source, err = p.s.sourceIn(ctx, topic, p.id.Number); err != nil || source != "" {
+				break
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if source == "" {
+			p.log.Warn("there are desired states and no configuration: it is waited for, since it tells whose objects they are")
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 	}
 	if source == "" {
 		return nil
@@ -260,7 +288,30 @@ func (p *partition) own(source string) error {
 	c.SourceUID = source
 	o := topology.OwnerOf(c)
 	p.owned.Store(&o)
+	p.mu.Lock()
+	p.metas[metaSource] = []byte(source)
+	p.mu.Unlock()
 	return nil
+}
+
+// sourceIn is the source cluster of the last configuration in a partition.
+func (s *Synchronizer) sourceIn(ctx context.Context, topic string, number int32) (source string, err error) {
+	b, err := s.Log.Bounds(ctx, topic, number)
+	if err != nil {
+		return "", err
+	}
+	key := topology.ControlKey(topology.Configured, "")
+	err = s.Log.Read(ctx, topic, number, b.Start, b.End, func(k *kgo.Record) error {
+		if string(k.Key) == key {
+			if r, err := topology.Decode(k); err == nil {
+				if c, err := configOf(&r); err == nil {
+					source = c.SourceUID
+				}
+			}
+		}
+		return nil
+	})
+	return source, err
 }
 
 func configOf(r *topology.Record) (c topology.Config, err error) {
@@ -318,7 +369,12 @@ func (p *partition) take(ctx context.Context, k *kgo.Record, last bool) error {
 	switch r.Kind {
 	case topology.Object:
 		if p.owned.Load() == nil {
-			return errNoOwner
+			if err := p.own(ctx, "", true); err != nil {
+				return err
+			}
+			if err := p.settleOwner(ctx); err != nil {
+				return err
+			}
 		}
 		w, err := wantOf(&r)
 		if err != nil {
@@ -329,10 +385,15 @@ func (p *partition) take(ctx context.Context, k *kgo.Record, last bool) error {
 	case topology.Configured:
 		if c, err := configOf(&r); err != nil {
 			p.log.Error("a configuration cannot be read and is passed over", "offset", k.Offset, logging.Err(err))
-		} else if err := p.own(c.SourceUID); err != nil {
+		} else if err := p.own(ctx, c.SourceUID, false); err != nil {
+			return err
+		} else if err := p.settleOwner(ctx); err != nil {
 			return err
 		}
 		p.skip(k.Offset, nil)
+	case topology.Listed:
+		_, subject, _ := strings.Cut(r.Key, "/")
+		p.skip(k.Offset, func() { p.onListed(subject) })
 	case topology.Heartbeat:
 		p.skip(k.Offset, func() { p.forward(p.effects, r) })
 	default:
@@ -351,6 +412,47 @@ func (p *partition) sawResource(key topology.Key) {
 	p.mu.Lock()
 	p.gvrs[key.GVR()] = true
 	p.mu.Unlock()
+}
+
+// settleOwner does what had to wait for the owner.
+func (p *partition) settleOwner(ctx context.Context) error {
+	if p.counted {
+		return nil
+	}
+	if err := p.takeCensus(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.memory.load()
+}
+
+// onListed is called when everything before the marker of a complete listing is
+// done: from now on a key that desired does not have is one the source lacked.
+func (p *partition) onListed(subject string) {
+	p.mu.Lock()
+	p.listed[subject] = true
+	p.metas[metaListed+subject] = []byte{1}
+	compare := p.recovered > 0
+	p.mu.Unlock()
+	if compare {
+		p.s.drift.now()
+	}
+}
+
+// complete tells whether a complete listing of a key's resource lies before the
+// watermark. p.mu is held.
+func (p *partition) complete(key string) (bool, error) {
+	k, err := topology.ParseKey(key)
+	if err != nil {
+		return false, nil
+	}
+	subject := strings.TrimSuffix(topology.ResourcePrefix(k.GVR()), "/")
+	if p.listed[subject] {
+		return true, nil
+	}
+	_, ok, err := p.s.State.Meta(p.id, metaListed+subject)
+	return ok, err
 }
 
 // onCaughtUp is called once, when everything that was there at the beginning is
