@@ -215,8 +215,11 @@ func (c *Cluster) Name() string { return c.config.Name }
 // Dir holds the cluster's data, logs and certificates.
 func (c *Cluster) Dir() string { return c.config.Dir }
 
+// Addr is host:port of the API server.
+func (c *Cluster) Addr() string { return c.apiPort.address() }
+
 // URL is where the API server listens.
-func (c *Cluster) URL() string { return "https://" + c.apiPort.address() }
+func (c *Cluster) URL() string { return "https://" + c.Addr() }
 
 // APIServerPID is the process ID of the API server, 0 while it is stopped.
 func (c *Cluster) APIServerPID() int { return c.api.pid() }

@@ -96,6 +96,35 @@ func TestStopStartFreeze(t *testing.T) {
 	}
 }
 
+func TestTCPProxyIsOnTheWay(t *testing.T) {
+	source, _ := testenv.Pair(t)
+	proxy, config := source.TCPProxy()
+	k, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func() error {
+		_, err := k.CoreV1().Namespaces().Get(t.Context(), "default", metav1.GetOptions{})
+		return err
+	}
+	if err := get(); err != nil {
+		t.Fatal(err)
+	}
+	if err := proxy.Refuse(true); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Cut()
+	if err := get(); err == nil {
+		t.Error("the API server was reached past the proxy")
+	}
+	if err := proxy.Refuse(false); err != nil {
+		t.Fatal(err)
+	}
+	if err := get(); err != nil {
+		t.Errorf("after the outage: %v", err)
+	}
+}
+
 func TestRestoreRewindsResourceVersions(t *testing.T) {
 	c := testenv.StartCluster(t)
 	k := client(t, c)
