@@ -1,206 +1,27 @@
 package reconciler
 
 import (
-	"context"
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/internal/stream"
-	"github.com/afterimage-dr/afterimage/internal/testenv"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
 )
-
-func TestMain(m *testing.M) { testenv.Main(m) }
-
-var configMaps = kube.Resource{GroupVersionResource: schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, Kind: "ConfigMap", Namespaced: true}
-
-// rig is a reconciler between two real clusters.
-type rig struct {
-	t                   *testing.T
-	source, destination *kube.Client
-	log                 *stream.Client
-	topics              topology.Topics
-	settings            *settings.Live
-	owner               topology.Owner
-	namespace           string
-	options             Options
-	// fault, if set, answers a request to the source instead of it; nil: let it pass.
-	fault atomic.Pointer[func(*http.Request) *http.Response]
-	// requests to the source.
-	requests atomic.Int64
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func newRig(t *testing.T) *rig {
-	t.Helper()
-	src, dst := testenv.Pair(t)
-	r := &rig{t: t, topics: topology.TopicsFor("default", "ls")}
-	var err error
-	r.source, err = kube.New(src.RESTConfig(), kube.WithTransport(func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) {
-			r.requests.Add(1)
-			if f := r.fault.Load(); f != nil {
-				if resp := (*f)(req); resp != nil {
-					resp.Request = req
-					return resp, nil
-				}
-			}
-			return next.RoundTrip(req)
-		})
-	}))
-	r.must(err)
-	r.destination, err = kube.New(dst.RESTConfig())
-	r.must(err)
-	uid, err := r.source.ClusterUID(t.Context())
-	r.must(err)
-	// The clusters are shared: an owner for each test.
-	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
-	r.owner = topology.Owner{LiveSynchronization: "default/" + name, SourceUID: uid}
-	r.namespace = fmt.Sprintf("reconciler-%d", time.Now().UnixNano())
-	for _, c := range []*kube.Client{r.source, r.destination} {
-		_, err := c.Create(t.Context(), kube.Namespaces, "", fmt.Appendf(nil, `{"metadata":{"name":%q}}`, r.namespace), "test")
-		r.must(err)
-	}
-	r.startLog()
-	r.settings = settingsLive(settings.Settings{
-		ResyncPeriod: time.Hour,
-		Config: topology.Config{Namespace: "default", Name: name, Replication: v1alpha1.Replication{
-			Resources: []v1alpha1.Resource{{Version: "v1", Resource: "ConfigMap"}, {Group: "no.such", Version: "v1", Resource: "things"}},
-		}},
-	})
-	r.options = Options{
-		Settings: r.settings, Log: r.log, Topics: r.topics, InstanceID: "i", Incarnation: "test-1", Source: r.source, Destination: r.destination,
-		StartDelay: time.Millisecond, Settle: 50 * time.Millisecond, TopicPoll: 50 * time.Millisecond, Retry: 50 * time.Millisecond, RetryMax: 200 * time.Millisecond, PageSize: 3,
-	}
-	return r
-}
-
-func settingsLive(s settings.Settings) *settings.Live {
-	l := new(settings.Live)
-	l.Set(s)
-	return l
-}
-
-func (r *rig) must(err error) {
-	r.t.Helper()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-func (r *rig) startLog() {
-	r.t.Helper()
-	broker, err := stream.StartEmbedded(r.t.TempDir())
-	r.must(err)
-	r.t.Cleanup(func() { _ = broker.Close() })
-	r.log, err = stream.NewClient(broker.Dial(), "test")
-	r.must(err)
-	r.t.Cleanup(r.log.Close)
-	for topic, n := range map[string]int32{r.topics.Changes: 3, r.topics.Requests: 1} {
-		_, err := r.log.Ensure(r.t.Context(), topic, stream.TopicSettings{Partitions: n, Replication: -1, Configs: map[string]string{"cleanup.policy": "compact"}})
-		r.must(err)
-	}
-}
-
-// put creates a ConfigMap; of the destination, with the marks of an owner unless
-// they are changed.
-func (r *rig) put(c *kube.Client, name string, change func(annotations map[string]string)) {
-	r.t.Helper()
-	meta := map[string]any{"name": name, "namespace": r.namespace}
-	if c == r.destination {
-		a := map[string]string{
-			topology.LiveSynchronizationAnnotation: r.owner.LiveSynchronization,
-			topology.SourceClusterAnnotation:       r.owner.SourceUID,
-			topology.KeyAnnotation:                 r.key(name),
-		}
-		if change != nil {
-			change(a)
-		}
-		meta["annotations"] = a
-		owner, _ := topology.OwnerIn(a)
-		meta["labels"] = map[string]string{topology.OwnerLabel: owner.Hash()}
-		if a["unlabelled"] != "" {
-			delete(meta, "labels")
-		}
-	}
-	_, err := c.Create(r.t.Context(), configMaps, r.namespace, mustJSON(map[string]any{"metadata": meta}), "test")
-	r.must(err)
-}
-
-func (r *rig) key(name string) string { return "core/v1/configmaps/" + r.namespace + "/" + name }
-
-// run starts the reconciler and returns it; it ends with the test.
-func (r *rig) run() *Reconciler {
-	r.t.Helper()
-	rec := New(r.options)
-	ctx, cancel := context.WithCancel(r.t.Context())
-	done := make(chan error, 1)
-	go func() { done <- rec.Run(ctx) }()
-	r.t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			r.t.Errorf("Run: %v", err)
-		}
-	})
-	return rec
-}
-
-// eventually waits for a condition.
-func (r *rig) eventually(what string, ok func() bool) {
-	r.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			r.t.Fatalf("not in 30 s: %s", what)
-		}
-	}
-}
-
-// requested are the names asked for so far, in order.
-func (r *rig) requested() []string {
-	r.t.Helper()
-	p, err := r.log.Bounds(r.t.Context(), r.topics.Requests, 0)
-	r.must(err)
-	var names []string
-	r.must(r.log.Read(r.t.Context(), r.topics.Requests, 0, p.Start, p.End, func(k *kgo.Record) error {
-		rec, err := topology.Decode(k)
-		r.must(err)
-		name, ok := strings.CutPrefix(rec.Key, r.key(""))
-		if !ok || rec.Kind != topology.Object || rec.Op != topology.Update || rec.Reason != Reason || rec.Writer != "test-1" || rec.Body != nil {
-			r.t.Errorf("a request of another shape: %+v", rec)
-		}
-		names = append(names, name)
-		return nil
-	}))
-	return names
-}
-
-func (r *rig) wantRequested(want ...string) {
-	r.t.Helper()
-	if diff := cmp.Diff(want, r.requested()); diff != "" {
-		r.t.Errorf("requested (-want +got):\n%s", diff)
-	}
-}
-
-func comparisons(rec *Reconciler, n int) func() bool {
-	return func() bool { return rec.Counters().Comparisons >= n }
-}
 
 func TestAsksForOrphansOnly(t *testing.T) {
 	r := newRig(t)
@@ -213,14 +34,16 @@ func TestAsksForOrphansOnly(t *testing.T) {
 	r.put(r.destination, "a-orphan", nil)
 	r.put(r.destination, "z-orphan", nil)
 	for name, change := range map[string]func(map[string]string){
-		"adopted":         func(a map[string]string) { a[topology.AdoptedAnnotation] = "true" },
-		"forced":          func(a map[string]string) { a[forcedNamespace] = "true" },
-		"another-key":     func(a map[string]string) { a[topology.KeyAnnotation] = r.key("both-1") },
-		"another-version": func(a map[string]string) { a[topology.KeyAnnotation] = "core/v2/configmaps/" + r.namespace + "/another-version" },
-		"garbled-key":     func(a map[string]string) { a[topology.KeyAnnotation] = "x" },
-		"another-sync":    func(a map[string]string) { a[topology.LiveSynchronizationAnnotation] = "default/other" },
-		"another-source":  func(a map[string]string) { a[topology.SourceClusterAnnotation] = "other" },
-		"unlabelled":      func(a map[string]string) { a["unlabelled"] = "true" },
+		"adopted":     func(a map[string]string) { a[topology.AdoptedAnnotation] = "true" },
+		"forced":      func(a map[string]string) { a[forcedNamespace] = "true" },
+		"another-key": func(a map[string]string) { a[topology.KeyAnnotation] = r.key("both-1") },
+		"another-version": func(a map[string]string) {
+			a[topology.KeyAnnotation] = "core/v2/configmaps/" + r.namespace + "/another-version"
+		},
+		"garbled-key":    func(a map[string]string) { a[topology.KeyAnnotation] = "x" },
+		"another-sync":   func(a map[string]string) { a[topology.LiveSynchronizationAnnotation] = "default/other" },
+		"another-source": func(a map[string]string) { a[topology.SourceClusterAnnotation] = "other" },
+		"unlabelled":     func(a map[string]string) { a["unlabelled"] = "true" },
 	} {
 		r.put(r.destination, name, change)
 	}
@@ -265,15 +88,17 @@ func TestFailedSourceConcludesNothing(t *testing.T) {
 		later  bool // only the second page
 		reason string
 	}{
-		"401":                {status(401, "Unauthorized"), false, "SourceUnavailable"},
-		"403":                {status(403, "Forbidden"), false, "SourceForbidden"},
-		"403 on page 2":      {status(403, "Forbidden"), true, "SourceForbidden"},
-		"410 on page 2":      {status(410, "Expired"), true, "SourceExpired"},
-		"500":                {status(500, "InternalError"), false, "SourceInternalError"},
-		"404":                {status(404, "NotFound"), false, "SourceNotFound"},
-		"a proxy's page":     {func() *http.Response { return answer(200, "<html></html>") }, false, "SourceUnavailable"},
-		"an empty object":    {func() *http.Response { return answer(200, "{}") }, false, "SourceUnavailable"},
-		"cut":                {func() *http.Response { return answer(200, `{"kind":"ConfigMapList","metadata":{"resourceVersion":"9"},"items":[`) }, false, "SourceUnavailable"},
+		"401":             {status(401, "Unauthorized"), false, "SourceUnavailable"},
+		"403":             {status(403, "Forbidden"), false, "SourceForbidden"},
+		"403 on page 2":   {status(403, "Forbidden"), true, "SourceForbidden"},
+		"410 on page 2":   {status(410, "Expired"), true, "SourceExpired"},
+		"500":             {status(500, "InternalError"), false, "SourceInternalError"},
+		"404":             {status(404, "NotFound"), false, "SourceNotFound"},
+		"a proxy's page":  {func() *http.Response { return answer(200, "<html></html>") }, false, "SourceUnavailable"},
+		"an empty object": {func() *http.Response { return answer(200, "{}") }, false, "SourceUnavailable"},
+		"cut": {func() *http.Response {
+			return answer(200, `{"kind":"ConfigMapList","metadata":{"resourceVersion":"9"},"items":[`)
+		}, false, "SourceUnavailable"},
 		"no resourceVersion": {func() *http.Response { return answer(200, `{"kind":"ConfigMapList","metadata":{},"items":[]}`) }, true, "SourceUnavailable"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -501,7 +326,7 @@ func TestMostOfEverythingIsBlocked(t *testing.T) {
 	r.wantRequested()
 	var st v1alpha1.LiveSynchronizationStatus
 	rec.Report(&st)
-	i := slices.IndexFunc(st.Conditions, func(c metav1Condition) bool { return c.Type == ConditionPruneBlocked })
+	i := slices.IndexFunc(st.Conditions, func(c metav1.Condition) bool { return c.Type == ConditionPruneBlocked })
 	if i < 0 || !strings.Contains(st.Conditions[i].Message, `"objects=9"`) {
 		t.Fatalf("conditions %+v", st.Conditions)
 	}
@@ -509,4 +334,48 @@ func TestMostOfEverythingIsBlocked(t *testing.T) {
 	s.ConfirmPrune, s.ResyncPeriod = "objects=9", 10*time.Millisecond
 	r.settings.Set(s)
 	r.eventually("requests", func() bool { return len(r.requested()) == 9 })
+}
+
+func TestLogLines(t *testing.T) {
+	r := newRig(t)
+	var out bytes.Buffer
+	r.options.Logger = logging.New(logging.Shared(&out), slog.LevelDebug, Component, "consumer-1")
+	s := r.settings.Load()
+	s.Source, s.Destination = settings.Asset{Name: "pre"}, settings.Asset{Name: "post"}
+	s.LastUpdateUsername = "someone"
+	r.settings.Set(s)
+	r.put(r.destination, "orphan", nil)
+	t.Run("run", func(t *testing.T) {
+		r.t = t
+		r.eventually("a comparison", comparisons(r.run(), 1))
+	})
+	seen := map[string]bool{}
+	for d := json.NewDecoder(&out); d.More(); {
+		var line struct {
+			Msg                string
+			Process            struct{ ID string }
+			SourceCluster      struct{ Name string }
+			DestinationCluster struct{ Name string }
+			DestinationObject  struct{ Name, Resource string }
+			Event              struct{ Type string }
+			LastUpdate         struct{ Username string }
+		}
+		r.must(d.Decode(&line))
+		if line.Process.ID != Component {
+			t.Errorf("process id %q", line.Process.ID)
+		}
+		seen[line.Msg] = true
+		switch line.Msg {
+		case logging.ListingObjects, logging.ListedObjects, "object exists only in the destination cluster: asking for its delete":
+			if line.SourceCluster.Name != "pre" || line.DestinationCluster.Name != "post" || line.LastUpdate.Username != "someone" {
+				t.Errorf("%s without its clusters: %+v", line.Msg, line)
+			}
+		}
+		if strings.HasPrefix(line.Msg, "object exists only") && (line.DestinationObject.Name != "orphan" || line.DestinationObject.Resource != "configmaps" || line.Event.Type != "delete") {
+			t.Errorf("%+v", line)
+		}
+	}
+	if !seen[logging.ListingObjects] || !seen[logging.ListedObjects] || len(seen) < 3 {
+		t.Errorf("lines %v", seen)
+	}
 }
