@@ -118,12 +118,15 @@ func run(c *cobra.Command, f runFlags) error {
 		cancel()
 		return errors.Join(err, p.Wait())
 	}
-	defer server.Close()
 	go m.watch(ctx, p)
 	if terminal {
 		_, _ = fmt.Fprintf(errOut, "afterimage %s, logs in %s, Ctrl-C stops\n", Version(), filepath.Join(f.dataDir, logFile))
 		progress(ctx, errOut, p.Status)
 	}
+	<-ctx.Done()
+	// Before Wait gives the data directory away: the next process has its socket
+	// in the same place.
+	server.Close()
 	return p.Wait()
 }
 
