@@ -1,9 +1,7 @@
 package kube
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,7 +10,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/afterimage-dr/afterimage/internal/testenv"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -211,83 +208,6 @@ func TestWatchBookmarks(t *testing.T) {
 	}
 }
 
-func TestDeletePreconditions(t *testing.T) {
-	c, ns := connect(t)
-	m := mustCreate(t, c, ns, "a", "1")
-	key := keyOf(ns, "a")
-	for name, p := range map[string]Preconditions{
-		"another uid":             {UID: "00000000-0000-0000-0000-000000000000"},
-		"another resourceVersion": {UID: m.UID, ResourceVersion: "1"},
-	} {
-		if err := c.Delete(t.Context(), configMaps, key, p); !apierrors.IsConflict(err) {
-			t.Errorf("%s: got %v, want a conflict", name, err)
-		}
-	}
-	if err := c.Delete(t.Context(), configMaps, key, Preconditions{UID: m.UID, ResourceVersion: m.ResourceVersion}); err != nil {
-		t.Error(err)
-	}
-	if err := c.Delete(t.Context(), configMaps, key, Preconditions{}); !apierrors.IsNotFound(err) {
-		t.Errorf("deleted twice: got %v, want not found", err)
-	}
-}
-
-func TestApply(t *testing.T) {
-	c, ns := connect(t)
-	key := keyOf(ns, "a")
-	body := func(uid, rv, data string) []byte {
-		return fmt.Appendf(nil, `{"kind":"ConfigMap","apiVersion":"v1","metadata":{"namespace":%q,"name":"a","uid":%q,"resourceVersion":%q},"data":{%s}}`, ns, uid, rv, data)
-	}
-	if _, err := c.Apply(t.Context(), configMaps, key, body("00000000-0000-0000-0000-000000000000", "5", `"k":"1"`), "afterimage"); !apierrors.IsConflict(err) {
-		t.Errorf("apply with a uid on a missing object: got %v, want a conflict", err)
-	}
-	object, err := c.Apply(t.Context(), configMaps, key, body("", "", `"k":"1","gone":"x"`), "afterimage")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := mustMeta(t, object)
-	if len(m.ManagedFields) != 1 || m.ManagedFields[0].Manager != "afterimage" || m.ManagedFields[0].Operation != "Apply" ||
-		!strings.Contains(string(m.ManagedFields[0].FieldsV1), `"f:gone"`) {
-		t.Errorf("managedFields after an apply: %+v", m.ManagedFields)
-	}
-	if _, err := c.Apply(t.Context(), configMaps, key, body(m.UID, "1", `"k":"2"`), "afterimage"); !apierrors.IsConflict(err) {
-		t.Errorf("apply at an old resourceVersion: got %v, want a conflict", err)
-	}
-	object, err = c.Apply(t.Context(), configMaps, key, body(m.UID, m.ResourceVersion, `"k":"2"`), "afterimage")
-	if err != nil || strings.Contains(string(object), "gone") {
-		t.Errorf("apply with preconditions: %v, %s", err, object)
-	}
-}
-
-func TestWriteErrors(t *testing.T) {
-	c, ns := connect(t)
-	mustCreate(t, c, ns, "a", "1")
-	ctx := t.Context()
-	_, err := c.Create(ctx, configMaps, ns, configMap(ns, "a", "1"), "test")
-	if !apierrors.IsAlreadyExists(err) {
-		t.Errorf("created twice: %v", err)
-	}
-	_, err = c.Create(ctx, configMaps, "no-such-namespace", configMap("no-such-namespace", "a", "1"), "test")
-	if !apierrors.IsNotFound(err) {
-		t.Errorf("created in a missing namespace: %v", err)
-	}
-	_, err = c.Create(ctx, configMaps, ns, configMap(ns, "Not A Name", "1"), "test")
-	if !apierrors.IsInvalid(err) {
-		t.Errorf("created with a bad name: %v", err)
-	}
-	_, err = c.JSONPatch(ctx, configMaps, keyOf(ns, "a"), []byte(`[{"op":"test","path":"/data/k","value":"other"}]`), "test")
-	if !apierrors.IsInvalid(err) {
-		t.Errorf("failed test operation: %v", err)
-	}
-	_, err = c.Get(ctx, configMaps, keyOf(ns, "none"))
-	if !apierrors.IsNotFound(err) || Unavailable(err) {
-		t.Errorf("got a missing object: %v", err)
-	}
-	_, err = c.ListPage(ctx, Resource{GroupVersionResource: schema.GroupVersionResource{Group: "no.such", Version: "v1", Resource: "things"}}, ListOptions{})
-	if !apierrors.IsNotFound(err) {
-		t.Errorf("listed a resource that is not served: %v", err)
-	}
-}
-
 func TestMetadataOnly(t *testing.T) {
 	c, ns := connect(t)
 	full := mustCreate(t, c, ns, "a", "secret-data")
@@ -359,100 +279,6 @@ func TestWrongTokenIsUnavailable(t *testing.T) {
 	}
 	if _, err := c.ClusterUID(t.Context()); !Unavailable(err) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("an unknown authority: got %v", err)
-	}
-}
-
-const widgetCRD = `{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"widgets.kube.test"},
- "spec":{"group":"kube.test","scope":"Namespaced","names":{"plural":"widgets","singular":"widget","kind":"Widget","shortNames":["wd"]},
- "versions":[{"name":"v1","served":true,"storage":true,"subresources":{"status":{}},
-  "schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}},
-  {"name":"v0","served":false,"storage":false,"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}]}}`
-
-func TestResolve(t *testing.T) {
-	c, ns := connect(t)
-	crds, err := c.Resolve(t.Context(), "apiextensions.k8s.io", "v1", "CustomResourceDefinition")
-	if err != nil || crds.Namespaced || !crds.Can("watch") {
-		t.Fatalf("%+v, %v", crds, err)
-	}
-	if _, err := c.Resolve(t.Context(), "kube.test", "v1", "widgets"); !errors.Is(err, ErrNotServed) {
-		t.Errorf("before its CRD: %v", err)
-	}
-	if _, err := c.Create(t.Context(), crds, "", []byte(widgetCRD), "test"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		key := topology.Key{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions", Name: "widgets.kube.test"}
-		if err := c.Delete(context.Background(), crds, key, Preconditions{}); err != nil {
-			t.Error(err)
-		}
-	})
-	var widgets Resource
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if widgets, err = c.Resolve(t.Context(), "kube.test", "v1", "widgets"); err == nil {
-			break
-		}
-		if !errors.Is(err, ErrNotServed) || time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-	for _, tc := range []struct{ group, version, name, want string }{
-		{"kube.test", "v1", "Widget", "widgets"},
-		{"kube.test", "v1", "WIDGETS", "widgets"},
-		{"kube.test", "v1", "widget", "widgets"},
-		{"kube.test", "v1", "wd", "widgets"},
-		{"kube.test", "v1", "gadgets", ""},
-		{"kube.test", "v1", "widgets/status", ""},
-		{"kube.test", "v0", "widgets", ""},
-		{"", "v1", "cm", "configmaps"},
-		{"", "v1", "Secret", "secrets"},
-		{"", "v1", "serviceaccounts/token", ""},
-		{"", "v2", "secrets", ""},
-		{"apps", "v1", "deploy", "deployments"},
-		{"apps", "v1beta2", "deployments", ""},
-	} {
-		r, err := c.Resolve(t.Context(), tc.group, tc.version, tc.name)
-		if r.Resource != tc.want || (tc.want == "") != errors.Is(err, ErrNotServed) {
-			t.Errorf("%s/%s %s: got %q, %v; want %q", tc.group, tc.version, tc.name, r.Resource, err, tc.want)
-		}
-	}
-	object, err := c.Create(t.Context(), widgets, ns, []byte(`{"apiVersion":"kube.test/v1","kind":"Widget","metadata":{"name":"w"},"spec":{"n":12345678901234567}}`), "test")
-	if err != nil || !strings.Contains(string(object), "12345678901234567") {
-		t.Fatalf("%v: %s", err, object)
-	}
-	page, err := c.ListPage(t.Context(), widgets, ListOptions{Namespace: ns})
-	if err != nil || len(page.Items) != 1 || string(page.Items[0]) != strings.TrimSpace(string(object)) {
-		t.Errorf("custom resources: %v, %s, want %s", err, page.Items, object)
-	}
-}
-
-// An aggregated API whose server is away is served all the same.
-func TestBrokenAggregatedAPIIsServed(t *testing.T) {
-	server := testenv.StartCluster(t)
-	c, err := New(server.RESTConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	services, err := c.Resolve(t.Context(), "apiregistration.k8s.io", "v1", "apiservices")
-	if err != nil {
-		t.Fatal(err)
-	}
-	body := []byte(`{"apiVersion":"apiregistration.k8s.io/v1","kind":"APIService","metadata":{"name":"v1.broken.test"},
-		"spec":{"group":"broken.test","version":"v1","insecureSkipTLSVerify":true,"groupPriorityMinimum":1000,"versionPriority":10,"service":{"namespace":"default","name":"none"}}}`)
-	if _, err := c.Create(t.Context(), services, "", body, "test"); err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		_, err := c.Resolve(t.Context(), "broken.test", "v1", "things")
-		if err != nil && !errors.Is(err, ErrNotServed) {
-			t.Logf("as wanted: %v", err)
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("a broken aggregated API: %v", err)
-		}
-	}
-	if _, err := c.Resolve(t.Context(), "apps", "v1", "deployments"); err != nil {
-		t.Errorf("the other groups must not suffer: %v", err)
 	}
 }
 

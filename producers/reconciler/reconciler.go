@@ -123,8 +123,8 @@ func (r *Reconciler) elected(ctx context.Context, a *stream.Assignment) error {
 	defer w.Close()
 	r.update(func(s *status) { s.elected = true })
 	defer r.update(func(s *status) { s.elected = false })
-	t := &term{Reconciler: r, assignment: a, recent: map[string]time.Time{}, said: map[string]*logging.State{}, append: func(ctx context.Context, rec *topology.Record) error {
-		return w.AppendSync(ctx, rec.Encode(r.opts.Topics.Requests, a.Number))
+	t := &term{Reconciler: r, assignment: a, recent: map[string]time.Time{}, said: map[string]*logging.State{}, append: func(ctx context.Context, keys []string) error {
+		return w.AppendSync(ctx, r.encode(a.Number, keys)...)
 	}}
 	t.serve(ctx)
 	return nil

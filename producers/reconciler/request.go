@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/afterimage-dr/afterimage/internal/logging"
@@ -42,57 +43,73 @@ func (p *pass) request(ctx context.Context, uid string) error {
 	if !p.passes(all) {
 		return nil
 	}
+	var keys []string
 	for _, t := range p.tallies {
 		if !confirmed(p.settings.ConfirmPrune, all) && !p.passes(t) {
 			continue
 		}
 		p.more = p.more || t.open > len(t.held)
 		for _, e := range t.held {
-			if p.requested >= p.opts.MaxRequests {
+			if len(keys) >= p.opts.MaxRequests {
 				p.more = true
-				return nil
+				break
 			}
-			if err := p.doubt(ctx, t, e); err != nil {
+			still, err := p.isOrphan(ctx, t, e)
+			if err != nil {
 				return err
+			}
+			if still {
+				keys = append(keys, keyOf(t.source, e.meta).String())
+				p.log.InfoContext(ctx, "object exists only in the destination cluster: asking for its delete", append(clusters(p.settings),
+					logging.DestinationObject(keyOf(t.source, e.meta), e.meta.UID, e.meta.ResourceVersion), logging.Event(topology.Delete))...)
 			}
 		}
 	}
-	return nil
-}
-
-// doubt asks for the delete of an orphan if it still is one.
-func (p *pass) doubt(ctx context.Context, t *tally, e entry) error {
-	key := keyOf(t.source, e.meta)
-	object, err := p.destination.Get(ctx, t.destination, key)
-	switch {
-	case apierrors.IsNotFound(err):
+	if len(keys) == 0 {
 		return nil
-	case err != nil:
-		return &sideError{false, err}
-	}
-	if _, err = p.source.Get(ctx, t.source, key); err == nil {
-		return nil // it is back
-	} else if !apierrors.IsNotFound(err) {
-		return &sideError{true, err}
-	}
-	if m, err := metaOf(object); err != nil || m.UID != e.meta.UID || !p.ours(t.served, m) {
-		return err // another object by now
 	}
 	if !p.assignment.Alive() {
 		return errNotAlive
 	}
-	p.log.InfoContext(ctx, "object exists only in the destination cluster: asking for its delete", append(clusters(p.settings),
-		logging.DestinationObject(key, e.meta.UID, e.meta.ResourceVersion), logging.Event(topology.Delete))...)
-	err = p.append(ctx, &topology.Record{
-		Key: key.String(), Kind: topology.Object, Op: topology.Update,
-		ObservedAt: time.Now(), Writer: p.opts.Incarnation, Reason: Reason,
-	})
-	if err != nil {
-		return err
+	// Together, so that the breaker judges them together.
+	if err := p.append(ctx, keys); err != nil {
+		return fmt.Errorf("appending requests: %w", err)
 	}
-	p.requested++
-	p.recent[key.String()] = time.Now()
+	p.requested = len(keys)
+	for _, key := range keys {
+		p.recent[key] = time.Now()
+	}
 	return nil
+}
+
+// encode makes the records of requests.
+func (r *Reconciler) encode(partition int32, keys []string) []*kgo.Record {
+	recs := make([]*kgo.Record, len(keys))
+	for i, key := range keys {
+		rec := topology.Record{Key: key, Kind: topology.Object, Op: topology.Update, ObservedAt: time.Now(), Writer: r.opts.Incarnation, Reason: Reason}
+		recs[i] = rec.Encode(r.opts.Topics.Requests, partition)
+	}
+	return recs
+}
+
+// isOrphan looks at both clusters again.
+func (p *pass) isOrphan(ctx context.Context, t *tally, e entry) (bool, error) {
+	key := keyOf(t.source, e.meta)
+	object, err := p.destination.Get(ctx, t.destination, key)
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, &sideError{false, err}
+	}
+	if _, err = p.source.Get(ctx, t.source, key); err == nil {
+		return false, nil // it is back
+	} else if !apierrors.IsNotFound(err) {
+		return false, &sideError{true, err}
+	}
+	m, err := metaOf(object)
+	// Another uid: somebody made it anew meanwhile; the next comparison sees it.
+	return err == nil && m.UID == e.meta.UID && p.ours(t.served, m), err
 }
 
 // total of all resources.

@@ -13,7 +13,6 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/state"
-	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // metaCompared is the name, in the partition of requests, of the topic ID of
@@ -24,7 +23,7 @@ const metaCompared = "compared"
 type term struct {
 	*Reconciler
 	assignment *stream.Assignment
-	append     func(context.Context, *topology.Record) error
+	append     func(ctx context.Context, keys []string) error
 
 	// changes is the topic ID of changes as last seen; compared, that of the last
 	// complete comparison. Zero: unknown.
