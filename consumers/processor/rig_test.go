@@ -249,13 +249,18 @@ func (r *rig) eventually(what string, ok func() bool) {
 }
 
 // read returns a topic's records.
-func (r *rig) read(topic string) (out []topology.Record) {
+func (r *rig) read(topic string) []topology.Record {
 	r.Helper()
-	p, err := r.log.Bounds(r.ctx, topic, 0)
+	return r.readPartition(topic, 0)
+}
+
+func (r *rig) readPartition(topic string, number int32) (out []topology.Record) {
+	r.Helper()
+	p, err := r.log.Bounds(r.ctx, topic, number)
 	if err != nil {
 		r.Fatalf("bounds: %v", err)
 	}
-	err = r.log.Read(r.ctx, topic, 0, p.Start, p.End, func(k *kgo.Record) error {
+	err = r.log.Read(r.ctx, topic, number, p.Start, p.End, func(k *kgo.Record) error {
 		rec, err := topology.Decode(k)
 		out = append(out, rec)
 		return err
