@@ -131,6 +131,8 @@ var badManifests = map[string]bad{
 	"period is a number":        {old: "resyncPeriod: 30m", new: "resyncPeriod: 30", field: "spec.config.replication.resyncPeriod", want: "must be of type string"},
 	"spec is a list":            {old: "spec:\n  secretName: source-kubeconfig", new: "spec: []", object: "KubernetesCluster default/source", field: "spec", want: "must be of type object"},
 	"qps is negative":           {old: "secretName: source-kubeconfig", new: "secretName: source-kubeconfig\n  qps: -1", object: "KubernetesCluster default/source", field: "spec.qps", want: "greater than or equal to 0"},
+	"qps is too large":          {old: "secretName: source-kubeconfig", new: "secretName: source-kubeconfig\n  qps: 99999999999", object: "KubernetesCluster default/source", field: "spec.qps", want: "int32"},
+	"tasks is a fraction":       {old: "concurrentTasks: 16", new: "concurrentTasks: 1.5", field: "spec.config.components.synchronizer.concurrentTasks", want: "must be of type int"},
 	"label is a number":         {old: "matchLabels: {env: pre}", new: "matchLabels: {env: 5}", field: entry + ".filters.namespaceSelector.matchLabels.env", want: "must be of type string"},
 	"annotation is a boolean":   {old: "name: standby", new: "name: standby\n  annotations: {a: true}", field: "metadata.annotations[a]", want: "expected a string (in quotes), got a boolean"},
 	"bad quantity":              {old: "cpu: 500m", new: "cpu: lots", field: "spec.config.components.synchronizer.resources.limits.cpu", want: "expected a quantity such as 500m"},

@@ -69,7 +69,7 @@ func read(d *document) (*item, Errors) {
 	}
 	for _, e := range found {
 		if !strings.HasPrefix(e.Field, "metadata") {
-			errs = append(errs, d.errorAt(e.Field, s.explain(e)))
+			errs = append(errs, d.errorAt(s.explain(e)))
 		}
 	}
 	if len(errs) > 0 {

@@ -69,6 +69,9 @@ func TestLoadReadsListsAndSeveralMarkers(t *testing.T) {
 	if _, err := Load([]string{Stdin}, WithStdin([]byte(text))); err != nil {
 		t.Errorf("document markers: %v", err)
 	}
+	if _, err := Load([]string{Stdin}, WithStdin([]byte("\xef\xbb\xbf"+strings.ReplaceAll(good(), "\n", "\r\n")))); err != nil {
+		t.Errorf("a file from another editor: %v", err)
+	}
 	var items []string
 	for _, doc := range strings.Split(good(), "---\n") {
 		items = append(items, "- "+strings.TrimSpace(strings.ReplaceAll(doc, "\n", "\n  ")))

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 
@@ -50,7 +51,8 @@ func metadata(d *document) Errors {
 	}
 	for _, s := range strict {
 		path, detail := "metadata", "expected the metadata of a Kubernetes object: "+s.Error()
-		if f, ok := s.(kjson.FieldError); ok {
+		var f kjson.FieldError
+		if errors.As(s, &f) {
 			path, detail = "metadata."+f.FieldPath(), "unknown field: expected a field of Kubernetes' ObjectMeta, such as name, namespace, labels or annotations"
 		}
 		errs = append(errs, d.errorAt(path, detail))

@@ -44,7 +44,7 @@ func Watch(ctx context.Context, paths []string, last *Set, onChange func(*Set, e
 	}
 	events, watched := w.notifications()
 	if watched != nil {
-		defer watched.Close()
+		defer func() { _ = watched.Close() }()
 	}
 	poll := time.NewTicker(pollPeriod)
 	defer poll.Stop()

@@ -3,6 +3,7 @@ package manifest
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -20,9 +21,28 @@ var patternWords = map[string]string{
 	`^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$`: "expected a quantity such as 500m or 1Gi",
 }
 
-// explain turns an error of the schema into words: what is wrong, then what was
-// expected.
-func (s *kindSchema) explain(e *field.Error) string {
+// pathAtEnd finds the field in the few messages of the schema library that have
+// it in the text alone: "Checked value must be of type integer with format int32
+// in spec.qps".
+var pathAtEnd = regexp.MustCompile(`^(.*) in ((?:spec|status)\S*)$`)
+
+// explain turns an error of the schema into words: the field, what is wrong with
+// it, then what was expected.
+func (s *kindSchema) explain(e *field.Error) (path, detail string) {
+	path, detail = e.Field, s.detail(e)
+	if path == noPath {
+		path = ""
+		if m := pathAtEnd.FindStringSubmatch(detail); m != nil {
+			path, detail = m[2], m[1]
+		}
+	}
+	return path, detail
+}
+
+// noPath is how field.Error writes the path of the object itself.
+var noPath = (*field.Path)(nil).String()
+
+func (s *kindSchema) detail(e *field.Error) string {
 	detail := e.ErrorBody()
 	if i := strings.Index(detail, "should match '"); i >= 0 {
 		pattern := strings.TrimSuffix(detail[i+len("should match '"):], "'")
