@@ -187,6 +187,9 @@ func (s *stamps) restamp(ctx context.Context, namespace string) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
+			if ends(err) {
+				return err
+			}
 			// The next complete listing compares stamps too; until then the
 			// resource does not count as verified.
 			s.t.log.WarnContext(ctx, logging.ErrListingObjects, s.t.cluster(), "resource", lf.subject, "namespace", namespace, logging.Err(err))

@@ -23,14 +23,22 @@ const watchHung = "WatchHung"
 func (lf *life) follow(ctx context.Context, rv string) error {
 	wait := backoff{max: lf.t.opts.Retry}
 	lf.pass(rv)
+	away := false // the source did not answer since the watch was lost
 	for first := true; ctx.Err() == nil; first = false {
 		if !first {
 			lf.t.l.counts.reconnects.Add(1)
-			// After a restore the source may be behind rv: a watch from there
-			// would be silent until it has caught up, and miss what happened.
-			if _, err := lf.probe(ctx); ends(err) {
+			switch err := lf.back(ctx, away); {
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case ends(err):
 				return err
+			case err != nil:
+				away = true
+				lf.failing(err)
+				wait.after(ctx, err)
+				continue
 			}
+			away = false
 		}
 		began := time.Now()
 		err := lf.connection(ctx, &rv)
@@ -54,12 +62,36 @@ func (lf *life) follow(ctx context.Context, rv string) error {
 			lf.t.l.counts.hung.Add(1)
 			lf.health.Failing(lf.t.log, watchHung, "a watch made no progress and was cut", lf.t.cluster(), slog.String("resource", lf.subject))
 			continue
+		case kube.Unavailable(err):
+			// Asked again at once: a source that went away must be seen to be away.
+			lf.failing(err)
+			if time.Since(began) > time.Second {
+				continue
+			}
 		default:
 			lf.failing(err)
 		}
 		wait.after(ctx, err)
 	}
 	return context.Cause(ctx)
+}
+
+// back looks at the source before the watch is begun again. A source that went
+// back to a snapshot may be behind the watch, which would then be silent until it
+// has caught up; or it is past it by now, with other contents. The first shows at
+// once, the second in a complete listing, which therefore follows every outage:
+// nobody restores an etcd below servers that go on answering.
+func (lf *life) back(ctx context.Context, away bool) error {
+	if _, err := lf.probe(ctx); err != nil {
+		return err
+	}
+	if away {
+		lf.mu.Lock()
+		lf.sure, lf.probes = false, nil
+		lf.mu.Unlock()
+		lf.relist()
+	}
+	return nil
 }
 
 // connection follows one connection; rv is moved behind every event handed over.
