@@ -3,6 +3,7 @@ package kube
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -152,7 +153,7 @@ func (c *Client) explain(outer, inner context.Context, q *request, err error) er
 	if isAnswer(err) {
 		return err
 	}
-	if inner.Err() != nil && context.Cause(inner) == errTimeout {
+	if inner.Err() != nil && errors.Is(context.Cause(inner), errTimeout) {
 		err = fmt.Errorf("%w (%s)", errTimeout, c.timeout)
 	}
 	return &transportError{what: what, err: err}

@@ -66,8 +66,6 @@ func skipString(b []byte, i int) (int, error) {
 		switch b[i] {
 		case '"':
 			return i + 1, nil
-		default:
-			return i, badJSON(b, i, "an escaped control character")
 		case '\\':
 			i++
 			if i >= len(b) {
@@ -84,6 +82,8 @@ func skipString(b []byte, i int) (int, error) {
 			default:
 				return i, badJSON(b, i, "an escape")
 			}
+		default:
+			return i, badJSON(b, i, "an escaped control character")
 		}
 	}
 	return i, errTruncated

@@ -116,7 +116,7 @@ func (w *Watch) explain(err error) error {
 		return context.Cause(w.ctx)
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
-	case err == io.EOF || isAnswer(err):
+	case errors.Is(err, io.EOF) || isAnswer(err):
 		return err
 	}
 	return &transportError{what: w.what, err: err}
@@ -133,9 +133,9 @@ func (w *Watch) next() (Event, error) {
 			return Event{}, fmt.Errorf("a frame of more than %d bytes", maxFrame)
 		}
 		switch {
-		case err == bufio.ErrBufferFull:
+		case errors.Is(err, bufio.ErrBufferFull):
 			continue
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			if len(bytes.TrimSpace(frame)) == 0 {
 				return Event{}, io.EOF
 			}
