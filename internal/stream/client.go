@@ -55,7 +55,8 @@ func (c *Client) kgo(role string, extra ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append(opts, extra...)...)
 }
 
-// Close closes every connection. Tails and Writers end with ErrClosed.
+// Close closes every connection. Tails and Writers end with ErrClosed; end the
+// contexts of Groups before.
 func (c *Client) Close() {
 	c.mu.Lock()
 	if c.closed {

@@ -142,7 +142,7 @@ func (k *consumer) consume(t *Tail, from int64) {
 	})
 }
 
-// remove ends following. other is true if other partitions of the topic are followed.
+// remove ends following.
 func (k *consumer) remove(t *Tail) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -157,7 +157,7 @@ func (k *consumer) remove(t *Tail) {
 func (k *consumer) forget(key partitionKey) {
 	one := map[string][]int32{key.topic: {key.number}}
 	k.cl.RemoveConsumePartitions(one)
-	k.cl.ResumeFetchPartitions(map[string][]int32{key.topic: {key.number}})
+	k.cl.ResumeFetchPartitions(one)
 	for other := range k.tails {
 		if other.topic == key.topic {
 			return
@@ -168,6 +168,24 @@ func (k *consumer) forget(key partitionKey) {
 	k.cl.PurgeTopicsFromConsuming(key.topic)
 }
 
+// throttle pauses the partition of a Tail that does not keep up, or resumes it.
+// Under the lock, so that the client is told in the order of the decisions, and
+// never on behalf of a Tail that was closed.
+func (k *consumer) throttle(t *Tail) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.tails[t.key] != t {
+		return
+	}
+	one := map[string][]int32{t.key.topic: {t.key.number}}
+	switch pause, resume := t.turn(); {
+	case pause:
+		k.cl.PauseFetchPartitions(one)
+	case resume:
+		k.cl.ResumeFetchPartitions(one)
+	}
+}
+
 func (k *consumer) deliver(p kgo.FetchTopicPartition) {
 	k.mu.Lock()
 	t := k.tails[partitionKey{p.Topic, p.Partition}]
@@ -175,9 +193,9 @@ func (k *consumer) deliver(p kgo.FetchTopicPartition) {
 	if t == nil {
 		return
 	}
-	if len(p.Records) > 0 && t.push(p.Records) {
-		k.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
-		t.resumeIfDrained()
+	if len(p.Records) > 0 {
+		t.push(p.Records)
+		k.throttle(t)
 	}
 	var loss *kgo.ErrDataLoss
 	switch err := p.Err; {

@@ -19,7 +19,10 @@ var errStop = errors.New("stop")
 // the start of the log. A `to` beyond the end of the log is ErrOffsetOutOfRange,
 // a topic recreated on the way ErrTopicRecreated; an error of fn ends it and is returned.
 func (c *Client) Read(ctx context.Context, topic string, partition int32, from, to int64, fn func(*kgo.Record) error) error {
-	r := reader{c: c, topic: topic, partition: partition, next: from}
+	r := reader{c: c, topic: topic, partition: partition, next: from, bytes: fetchPartitionBytes}
+	if to-from == 1 {
+		r.bytes = 1 // one batch: brokers always send that much
+	}
 	for r.next < to {
 		recs, err := r.fetch(ctx, to)
 		if err != nil {
@@ -68,6 +71,7 @@ type reader struct {
 	topic     string
 	partition int32
 	next      int64
+	bytes     int32 // how much one request asks for
 
 	located bool
 	known   bool
@@ -162,7 +166,7 @@ func (r *reader) outOfRange(ctx context.Context, to int64) error {
 
 func (r *reader) request(ctx context.Context) (*kmsg.FetchResponseTopicPartition, error) {
 	p := kmsg.NewFetchRequestTopicPartition()
-	p.Partition, p.FetchOffset, p.PartitionMaxBytes = r.partition, r.next, fetchPartitionBytes
+	p.Partition, p.FetchOffset, p.PartitionMaxBytes = r.partition, r.next, r.bytes
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID, t.Partitions = r.topic, r.topicID, append(t.Partitions, p)
 	req := kmsg.NewPtrFetchRequest()

@@ -114,8 +114,11 @@ func (t *Tail) take() ([]*kgo.Record, error) {
 		t.buf = nil
 	}
 	t.bytes -= size
+	paused := t.paused
 	t.mu.Unlock()
-	t.resumeIfDrained()
+	if paused {
+		t.k.throttle(t)
+	}
 	return recs, nil
 }
 
@@ -132,12 +135,12 @@ func (t *Tail) Close() {
 	}
 }
 
-// push takes records from the consumer; true asks it to pause the partition.
-func (t *Tail) push(recs []*kgo.Record) (pause bool) {
+// push takes records from the consumer.
+func (t *Tail) push(recs []*kgo.Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err != nil || t.closed {
-		return false
+		return
 	}
 	for _, r := range recs {
 		if r.Offset < t.next {
@@ -148,23 +151,19 @@ func (t *Tail) push(recs []*kgo.Record) (pause bool) {
 		t.bytes += recordSize(r)
 	}
 	t.signal()
-	if !t.paused && (len(t.buf) >= tailRecords || t.bytes >= tailBytes) {
-		t.paused = true
-		return true
-	}
-	return false
 }
 
-func (t *Tail) resumeIfDrained() {
+// turn decides whether fetching is to be paused or resumed now.
+func (t *Tail) turn() (pause, resume bool) {
 	t.mu.Lock()
-	resume := t.paused && len(t.buf) < tailRecords/2 && t.bytes < tailBytes/2
-	if resume {
-		t.paused = false
+	defer t.mu.Unlock()
+	switch {
+	case !t.paused && (len(t.buf) >= tailRecords || t.bytes >= tailBytes):
+		t.paused, pause = true, true
+	case t.paused && len(t.buf) < tailRecords/2 && t.bytes < tailBytes/2:
+		t.paused, resume = false, true
 	}
-	t.mu.Unlock()
-	if resume {
-		t.k.cl.ResumeFetchPartitions(map[string][]int32{t.key.topic: {t.key.number}})
-	}
+	return pause, resume
 }
 
 func (t *Tail) signal() {

@@ -183,7 +183,7 @@ func tailReopenedElsewhere(e *env) {
 	e.create(1)
 	w := e.writer()
 	e.fill(w, 0, 0, 2000, 2000)
-	for i := range 60 {
+	for i := range 25 {
 		from := int64(rand.IntN(1990))
 		t, err := e.c.Tail(e.topic, 0, from)
 		e.must(err)
@@ -207,6 +207,23 @@ func slowTail(e *env) {
 		e.next(fast, int64(i), 1)
 	}
 	e.next(slow, 0, n)
+}
+
+// busyTail is filled and drained at once, over the point where it is paused.
+func busyTail(e *env) {
+	e.create(1)
+	w, t := e.writer(), e.tail(0, 0)
+	const n = 60_000
+	go func() {
+		for i := range n {
+			w.Append(e.ctx, e.record(0, fmt.Sprint(i), fmt.Sprint(i)), func(_ *kgo.Record, err error) {
+				if err != nil {
+					e.Error(err)
+				}
+			})
+		}
+	}()
+	e.next(t, 0, n)
 }
 
 func bigRecord(e *env) {

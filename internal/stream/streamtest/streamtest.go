@@ -37,6 +37,7 @@ func Run(t *testing.T, target Target) {
 		{"TailsOfOnePartition", tailsOfOnePartition},
 		{"TailReopenedElsewhere", tailReopenedElsewhere},
 		{"SlowTailHoldsUpNobody", slowTail},
+		{"BusyTail", busyTail},
 		{"BigRecord", bigRecord},
 		{"TailOutOfRange", tailOutOfRange},
 		{"TopicRecreated", topicRecreated},
