@@ -220,18 +220,25 @@ func (w *partition) unmarked(b *batch, prefix string, fn func(string, state.Entr
 	return nil
 }
 
-// configuration reads a Configured record; ok is false where it is none.
-func configuration(r *topology.Record) (c topology.Config, ok bool) {
-	if r.Kind != topology.Configured {
-		return c, false
+// configured is a configuration and the record it came in.
+type configured struct {
+	topology.Config
+	record topology.Record
+}
+
+// configuration reads a Configured record; nil where it is none.
+func configuration(r *topology.Record) *configured {
+	c := &configured{record: *r}
+	if r.Kind != topology.Configured || json.Unmarshal(r.Body, &c.Config) != nil {
+		return nil
 	}
-	return c, json.Unmarshal(r.Body, &c) == nil
+	return c
 }
 
 // adopt puts a configuration in force and begins a run with it over the whole of
 // changes. It says false for one that does not compile: the old one stays.
-func (w *partition) adopt(ctx context.Context, c topology.Config, start int64) (bool, error) {
-	rules, err := topology.Compile(c)
+func (w *partition) adopt(ctx context.Context, c *configured, start int64) (bool, error) {
+	rules, err := topology.Compile(c.Config)
 	if err != nil {
 		w.rejected = c.Generation
 		message := fmt.Sprintf("generation %d: %v", c.Generation, err)
@@ -243,7 +250,11 @@ func (w *partition) adopt(ctx context.Context, c topology.Config, start int64) (
 	w.note(func(s *status) { s.rejected, s.conflict, s.waiting = "", "", false })
 	b := w.batch()
 	b.change.SetMeta(metaConflict, nil)
-	if err := w.setJSON(b, metaConfig, c); err != nil {
+	if err := w.setJSON(b, metaConfig, c.Config); err != nil {
+		return false, err
+	}
+	// Before everything that is computed with it, wherever it stood in changes.
+	if err := w.forward(b, &c.record); err != nil {
 		return false, err
 	}
 	w.Logger.Info("configuration in force", "partition", w.number, "generation", c.Generation)

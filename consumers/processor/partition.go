@@ -166,7 +166,7 @@ func (w *partition) pass(ctx context.Context) error {
 // readAhead folds from the position to the current end. It says true when a
 // newer configuration was found on the way and put in force.
 func (w *partition) readAhead(ctx context.Context) (bool, error) {
-	var newest *topology.Config
+	var newest *configured
 	last := w.next
 	unreadable := map[string]int64{}
 	fold, err := w.Log.Fold(ctx, w.Topics.Changes, w.number, w.next, w.in.End, func(rec *kgo.Record) {
@@ -176,8 +176,8 @@ func (w *partition) readAhead(ctx context.Context) (bool, error) {
 			unreadable[string(rec.Key)] = noOffset // counted when it is read
 			return
 		}
-		if c, ok := configuration(&r); ok && w.supersedes(c) && (newest == nil || c.Generation > newest.Generation) {
-			newest = &c
+		if c := configuration(&r); c != nil && w.supersedes(c) && (newest == nil || c.Generation > newest.Generation) {
+			newest = c
 		}
 	})
 	if err != nil {
@@ -191,7 +191,7 @@ func (w *partition) readAhead(ctx context.Context) (bool, error) {
 	if newest == nil {
 		return false, nil
 	}
-	return w.adopt(ctx, *newest, w.in.Start)
+	return w.adopt(ctx, newest, w.in.Start)
 }
 
 // findReadable finds the last readable record of the stretch for keys that also
@@ -229,7 +229,7 @@ func (w *partition) lastOfKey(rec *kgo.Record) bool {
 }
 
 // supersedes tells whether a configuration is newer than the one in force.
-func (w *partition) supersedes(c topology.Config) bool {
+func (w *partition) supersedes(c *configured) bool {
 	if c.Generation <= w.rejected {
 		return false
 	}
@@ -255,7 +255,7 @@ func (w *partition) awaitConfiguration(ctx context.Context) error {
 			if err != nil {
 				continue // counted when it is processed
 			}
-			if c, ok := configuration(&r); ok && w.supersedes(c) {
+			if c := configuration(&r); c != nil && w.supersedes(c) {
 				if done, err := w.adopt(ctx, c, w.in.Start); err != nil {
 					return err
 				} else if done {
@@ -354,17 +354,17 @@ func (w *partition) chunk(ctx context.Context, records []*kgo.Record) error {
 	b := w.batch()
 	next := w.position(w.next, -1)
 	for _, rec := range records {
-		done, config, err := w.record(ctx, b, rec)
+		config, err := w.record(ctx, b, rec)
 		if err != nil {
 			return err
 		}
-		if !done {
+		if config != nil {
 			// What stands before the configuration is computed with the old one
 			// and committed before the new one begins.
 			if err := w.commit(ctx, b, next); err != nil {
 				return err
 			}
-			if ok, err := w.adopt(ctx, *config, w.in.Start); err != nil {
+			if ok, err := w.adopt(ctx, config, w.in.Start); err != nil {
 				return err
 			} else if ok {
 				return errReconfigured
@@ -379,20 +379,20 @@ func (w *partition) chunk(ctx context.Context, records []*kgo.Record) error {
 	return w.repair(ctx)
 }
 
-// record computes one record into the batch. done is false for a configuration
-// that supersedes the one in force.
-func (w *partition) record(ctx context.Context, b *batch, rec *kgo.Record) (done bool, config *topology.Config, err error) {
+// record computes one record into the batch. It returns a configuration that
+// supersedes the one in force instead.
+func (w *partition) record(ctx context.Context, b *batch, rec *kgo.Record) (*configured, error) {
 	last := w.lastOfKey(rec)
 	if _, ok := w.readable[string(rec.Key)]; !last && !ok {
-		return true, nil, nil // a later record of the stretch says what became of the key
+		return nil, nil // a later record of the stretch says what became of the key
 	}
 	r, err := topology.Decode(rec)
 	if err != nil {
 		w.undecodable(err)
-		return true, nil, nil
+		return nil, nil
 	}
 	if !last {
-		return true, nil, nil
+		return nil, nil
 	}
 	w.note(func(s *status) {
 		if s.pending.IsZero() {
@@ -400,17 +400,17 @@ func (w *partition) record(ctx context.Context, b *batch, rec *kgo.Record) (done
 		}
 	})
 	if r.Kind == topology.Object {
-		return true, nil, w.object(b, &r, false)
+		return nil, w.object(b, &r, false)
 	}
-	if c, ok := configuration(&r); ok {
+	if c := configuration(&r); c != nil {
 		if w.supersedes(c) {
-			return false, &c, nil
+			return c, nil
 		}
 		if c.Generation != w.rules.Config().Generation {
-			return true, nil, nil // an older one, or one that does not compile
+			return nil, nil // an older one, or one that does not compile
 		}
 	}
-	return true, nil, w.control(ctx, b, &r)
+	return nil, w.control(ctx, b, &r)
 }
 
 // observed is when the change of a record was learned.

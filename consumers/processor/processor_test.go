@@ -130,6 +130,30 @@ func TestConfigurationChangedWhileStopped(t *testing.T) {
 	}
 }
 
+func TestConfigurationIsForwardedOnceAndFirst(t *testing.T) {
+	r := newRig(t)
+	r.put("a", "1")
+	r.configure(everything)
+	r.put("b", "1")
+	r.start()
+	r.settle()
+	r.configure(patched)
+	r.settle()
+	var order []string
+	for _, rec := range r.read(r.topics.Desired) {
+		switch rec.Kind {
+		case topology.Configured:
+			order = append(order, "configured")
+		case topology.Object:
+			k, _ := topology.ParseKey(rec.Key)
+			order = append(order, k.Name)
+		}
+	}
+	if got := fmt.Sprint(order); got != "[configured a b configured a b]" {
+		t.Errorf("order %v", got)
+	}
+}
+
 func TestConfigurationThatDoesNotCompile(t *testing.T) {
 	r := newRig(t)
 	r.configure(everything)
