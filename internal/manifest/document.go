@@ -75,8 +75,7 @@ type part struct {
 }
 
 // split cuts a YAML stream at its document markers, which always stand at the
-// beginning of a line. Each part is padded with newlines, so that line numbers
-// in it are those of the file.
+// beginning of a line.
 func split(data []byte) []part {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	var (
@@ -87,7 +86,7 @@ func split(data []byte) []part {
 	)
 	flush := func(next int) {
 		if len(bytes.TrimSpace(current)) > 0 {
-			parts = append(parts, part{text: append(bytes.Repeat([]byte("\n"), start-1), current...), line: start})
+			parts = append(parts, part{text: current, line: start})
 		}
 		current, start = nil, next
 	}
@@ -170,7 +169,8 @@ func (d *document) syntaxError(language string, err error) *Error {
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	message = strings.TrimPrefix(message, "error converting YAML to JSON: yaml: ")
 	if m := yamlLine.FindStringSubmatch(message); m != nil {
-		e.Line, _ = strconv.Atoi(m[1]) // digits by the expression
+		n, _ := strconv.Atoi(m[1]) // digits by the expression
+		e.Line = d.inFile(n)
 		message = strings.Replace(message, m[0], "", 1)
 	}
 	e.Detail = "expected valid " + language + ": " + message

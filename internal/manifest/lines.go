@@ -25,11 +25,18 @@ func syntax(text []byte) *yamlv3.Node {
 // lineOf returns the line of a field or, where it is missing, that of the
 // nearest one above it.
 func (d *document) lineOf(field string) int {
-	line, node := d.line, d.root
-	if node == nil {
-		return line
+	if d.root == nil {
+		return d.line
 	}
-	line = node.Line
+	return d.inFile(d.lineWithin(field))
+}
+
+// inFile turns a line of the document into one of the file.
+func (d *document) inFile(line int) int { return d.line + line - 1 }
+
+func (d *document) lineWithin(field string) int {
+	node := d.root
+	line := node.Line
 	if d.under != "" {
 		field = d.under + "." + field
 	}
@@ -114,8 +121,8 @@ func (d *document) duplicates() Errors {
 				key := n.Content[i]
 				field := strings.TrimPrefix(path+"."+key.Value, ".")
 				if first, twice := seen[key.Value]; twice {
-					e := d.errorAt(field, fmt.Sprintf("expected each field once: it stands in line %d already", first))
-					e.Line = key.Line
+					e := d.errorAt(field, fmt.Sprintf("expected each field once: it stands in line %d already", d.inFile(first)))
+					e.Line = d.inFile(key.Line)
 					errs = append(errs, e)
 				} else if key.Tag != "!!merge" {
 					seen[key.Value] = key.Line

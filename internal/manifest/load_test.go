@@ -280,3 +280,37 @@ func TestEveryPatternHasWords(t *testing.T) {
 		}
 	}
 }
+
+// TestSyntaxErrorsNameTheLineOfTheFile, also in a later document.
+func TestSyntaxErrorsNameTheLineOfTheFile(t *testing.T) {
+	text := good() + "---\nkind: Secret\nmetadata: {name: [}\n"
+	_, err := Load([]string{Stdin}, WithStdin([]byte(text)))
+	var all Errors
+	if !errors.As(err, &all) || !strings.Contains(all[0].Detail, "expected valid YAML") {
+		t.Fatalf("want a syntax error, got %v", err)
+	}
+	// The YAML library counts lines from 0 in errors of its parser and from 1 in
+	// those of its scanner.
+	if want := strings.Count(text, "\n"); all[0].Line != want && all[0].Line != want-1 {
+		t.Errorf("line %d; want %d: %v", all[0].Line, want, err)
+	}
+	text = good() + "---\nkind: Secret\nkind: Secret\n"
+	_, err = Load([]string{Stdin}, WithStdin([]byte(text)))
+	last := strings.Count(text, "\n")
+	if want := fmt.Sprintf("<stdin>:%d: document 8: Secret: kind: expected each field once: it stands in line %d already", last, last-1); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v; want %q", err, want)
+	}
+}
+
+// TestManyDocuments: a file of thousands of documents is read in linear time.
+func TestManyDocuments(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(good())
+	for i := range 5000 {
+		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s-%d}\n", i)
+	}
+	set, err := Load([]string{Stdin}, WithStdin([]byte(b.String())))
+	if err != nil || len(set.Secrets) != 5003 {
+		t.Fatalf("%v", err)
+	}
+}
