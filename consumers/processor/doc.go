@@ -23,7 +23,7 @@
 // again from the start of changes.
 //
 // Files: processor.go (membership, options, report), partition.go (a partition's
-// life), memory.go (what desired holds, and zombies), compute.go (a record's
+// life), stretch.go (what is folded before it is followed), memory.go (what desired holds, and zombies), compute.go (a record's
 // desired record), control.go (control records, the configuration, sweeps),
 // commit.go (append, acknowledge, commit).
 package processor

@@ -321,6 +321,36 @@ func TestChangesRecreated(t *testing.T) {
 	r.want("the answer is forwarded", m{"k1": "2", "k2": "1", "k3": "1", "k4": "1"})
 }
 
+func TestOldPositionIsNotTrusted(t *testing.T) {
+	r := newRig(t)
+	r.configure(everything)
+	r.put("a", "1")
+	r.listed()
+	r.start()
+	r.settle()
+	r.kill()
+	before := r.objects(r.topics.Desired)
+	// Its tombstone has expired from changes while nobody read it.
+	ghost := r.object("ghost", "1")
+	ghost.Writer, ghost.Version.Generation = "zombie", r.generation
+	r.append(r.topics.Desired, ghost)
+	r.start()
+	r.settle()
+	if n := r.objects(r.topics.Requests); n != 0 {
+		t.Fatalf("%d requests with a position that is trusted", n)
+	}
+	r.kill()
+	r.maxAge = time.Nanosecond
+	r.start()
+	r.settle()
+	if asked := r.read(r.topics.Requests); len(asked) != 1 || asked[0].Key != key("ghost") {
+		t.Errorf("the whole input must be compared with the whole output: asked for %+v", asked)
+	}
+	if after := r.objects(r.topics.Desired); after != before+1 {
+		t.Errorf("%d more records", after-before-1)
+	}
+}
+
 func TestRequestedIsForwarded(t *testing.T) {
 	r := newRig(t)
 	r.configure(everything)

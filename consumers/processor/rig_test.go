@@ -41,6 +41,7 @@ type rig struct {
 	store    *state.Store
 	fault    func(string) error
 	logTo    io.Writer
+	maxAge   time.Duration
 
 	p    *Processor
 	stop func()
@@ -126,7 +127,7 @@ func (r *rig) start() {
 	r.p = New(Options{
 		Settings: live.New(settings.Settings{Config: ls}), Log: r.log, Topics: r.topics, State: r.store.Stage("processor"),
 		Logger: slog.New(slog.NewTextHandler(r.logTo, nil)), InstanceID: "a", Incarnation: fmt.Sprintf("processor-%d", r.incarnation),
-		LookBehind: 20 * time.Millisecond, fault: r.fault,
+		LookBehind: 20 * time.Millisecond, MaxPositionAge: r.maxAge, fault: r.fault,
 	})
 	ctx, cancel := context.WithCancel(r.ctx)
 	done := make(chan struct{})
