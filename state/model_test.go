@@ -2,6 +2,7 @@ package state
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -17,6 +18,20 @@ import (
 
 	"github.com/afterimage-dr/afterimage/topology"
 )
+
+// TestMain lets the model test do less by default: each check opens and closes
+// databases, which waits for the disk. -rapid.checks asks for more.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
+	if !asked {
+		if err := flag.Set("rapid.checks", "20"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // model is what a stage must hold of one partition.
 type model struct {

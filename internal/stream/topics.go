@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -64,6 +65,14 @@ func (e *partitionCountError) Error() string {
 func (e *partitionCountError) Unwrap() error { return kerr.InvalidPartitions }
 
 func (c *Client) create(ctx context.Context, topic string, s TopicSettings) error {
+	if _, told := s.Configs["delete.retention.ms"]; c.dial.local && !told {
+		// The embedded broker's own default is a day, and cannot be set for all.
+		s.Configs = maps.Clone(s.Configs)
+		if s.Configs == nil {
+			s.Configs = map[string]string{}
+		}
+		s.Configs["delete.retention.ms"] = embeddedTombstones
+	}
 	_, err := c.adm.CreateTopic(ctx, s.Partitions, s.Replication, pointers(s.Configs), topic)
 	if !errors.Is(err, kerr.InvalidConfig) && !errors.Is(err, kerr.InvalidRequest) {
 		return err
@@ -86,6 +95,10 @@ func (c *Client) create(ctx context.Context, topic string, s TopicSettings) erro
 	_, err = c.adm.CreateTopic(ctx, s.Partitions, s.Replication, pointers(known), topic)
 	return err
 }
+
+// embeddedTombstones is how long the embedded broker keeps a tombstone where
+// nothing else is said: 8 days in ms, as long as state keeps what was deleted.
+const embeddedTombstones = "691200000"
 
 // embeddedSettings are what the embedded broker acts on: it stores whatever it
 // is given, so its answer says nothing.

@@ -56,8 +56,19 @@ func appendAndReadInOrder(e *env) {
 			e.Fatalf("partition %d: read %d, want %d", p, next, n/3)
 		}
 	}
+	// The broker's clock counts, not the writer's.
+	old := e.record(0, "old", "old")
+	old.Timestamp = time.Now().Add(-time.Hour)
+	e.must(w.AppendSync(e.ctx, old))
+	e.must(e.c.Read(e.ctx, e.topic, 0, n/3, n/3+1, func(r *kgo.Record) error {
+		if age := time.Since(r.Timestamp); age > time.Minute {
+			return fmt.Errorf("appended now, stamped %v ago", age)
+		}
+		return nil
+	}))
 	ps, err := e.c.Partitions(e.ctx, e.topic)
 	e.must(err)
+	ps[0].End-- // the old one
 	id, err := e.c.TopicID(e.ctx, e.topic)
 	e.must(err)
 	for i, p := range ps {
