@@ -77,6 +77,11 @@ func (w *Writer) Append(ctx context.Context, rec *kgo.Record, done func(*kgo.Rec
 		done(rec, fmt.Errorf("append to %s/%d: %w", rec.Topic, rec.Partition, ErrNoKey))
 		return
 	}
+	if w.c.dial.local {
+		// The embedded broker stores LogAppendTime as a setting and leaves the
+		// writer's time in the record: so the writer says when.
+		rec.Timestamp = time.Now()
+	}
 	weight := min(max(int64(recordSize(rec)), writerBytes/writerRecords), writerBytes)
 	if err := w.room.Acquire(ctx, weight); err != nil {
 		done(rec, fmt.Errorf("append to %s/%d: %w", rec.Topic, rec.Partition, err))
