@@ -41,7 +41,7 @@ func (a *attempt) failed(ctx context.Context, turn int, err error) (again bool, 
 	if ctx.Err() != nil {
 		return false, result{lost: true}
 	}
-	if kube.Unavailable(err) {
+	if kube.Unavailable(err) || serverError(err) {
 		// The destination as a whole, or this object's own webhook? The fence tells.
 		if a.s.fence.down(ctx) {
 			if _, err := a.s.gate.wait(ctx, a.p.alive); err != nil {
@@ -49,7 +49,9 @@ func (a *attempt) failed(ctx context.Context, turn int, err error) (again bool, 
 			}
 			return true, result{}
 		}
-		return false, a.fail(ReasonTimeout, "no answer from the destination for this object", err)
+		if !serverError(err) {
+			return false, a.fail(ReasonTimeout, "no answer from the destination for this object", err)
+		}
 	}
 	if apierrors.IsTooManyRequests(err) && turn < maxTurns-1 {
 		delay, ok := kube.RetryAfter(err)
@@ -64,7 +66,16 @@ func (a *attempt) failed(ctx context.Context, turn int, err error) (again bool, 
 		}
 	}
 	reason, message := classify(err, a.w.key.Namespace)
+	if reason == ReasonNotServed {
+		a.s.resources.forget(a.w.key.Group, a.w.key.Resource) // it was, when that was learned
+	}
 	return false, a.fail(reason, message, err)
+}
+
+// serverError tells whether the server answered that it failed.
+func serverError(err error) bool {
+	var s apierrors.APIStatus
+	return errors.As(err, &s) && s.Status().Code >= 500
 }
 
 // classify names the reason of a refusal.

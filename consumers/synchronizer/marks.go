@@ -3,7 +3,9 @@ package synchronizer
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -35,6 +37,9 @@ func marked(w *want, owner topology.Owner, r kube.Resource, adopted bool, pre *p
 	var top, meta map[string]json.RawMessage
 	if err := json.Unmarshal(w.body, &top); err != nil {
 		return nil, fmt.Errorf("desired object: %w", err)
+	}
+	if top == nil {
+		return nil, errors.New("desired object: it is null")
 	}
 	if raw := top["metadata"]; raw != nil {
 		if err := json.Unmarshal(raw, &meta); err != nil {
@@ -79,10 +84,30 @@ func marked(w *want, owner topology.Owner, r kube.Resource, adopted bool, pre *p
 	if pre != nil {
 		meta["uid"], meta["resourceVersion"] = quoted(pre.uid), quoted(pre.rv)
 	}
-	if top["metadata"], err = json.Marshal(meta); err != nil {
-		return nil, err
+	top["metadata"] = join(meta)
+	return join(top), nil
+}
+
+// join writes an object whose values are JSON already. It does not check them
+// again, as encoding/json would, at the cost of the rest of a small write.
+func join(m map[string]json.RawMessage) json.RawMessage {
+	keys, size := make([]string, 0, len(m)), 2
+	for k, v := range m {
+		keys = append(keys, k)
+		size += len(k) + len(v) + 4
 	}
-	return marshal(top)
+	slices.Sort(keys)
+	b := make([]byte, 0, size)
+	b = append(b, '{')
+	for i, k := range keys {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, quoted(k)...)
+		b = append(b, ':')
+		b = append(b, m[k]...)
+	}
+	return append(b, '}')
 }
 
 // fixed sets a field that identifies the object, and refuses another value: a
@@ -116,12 +141,22 @@ func with(raw json.RawMessage, pairs ...pair) (json.RawMessage, error) {
 	for _, p := range pairs {
 		m[p.key] = quoted(p.value)
 	}
-	return json.Marshal(m)
+	return join(m), nil
 }
 
+// quoted is a string as JSON. Names and values of Kubernetes' metadata rarely
+// need an escape.
 func quoted(s string) json.RawMessage {
-	b, _ := json.Marshal(s) // a string always marshals
-	return b
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= 0x7f {
+			b, _ := json.Marshal(s) // a string always marshals
+			return b
+		}
+	}
+	b := make([]byte, 0, len(s)+2)
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
 
 // marshal without the escaping of HTML, which only makes bodies longer.
