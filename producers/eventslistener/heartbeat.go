@@ -81,9 +81,14 @@ func (t *term) probeAll(ctx context.Context) {
 	wg.Wait()
 }
 
-// readers are the lives of all resources, the namespaces' own included.
+// readers are the lives of all resources, and that of the namespaces' labels if
+// anything needs them.
 func (t *term) readers() []*life {
-	return append(t.everyLife(), t.stamps.life())
+	all := t.everyLife()
+	if ns := t.namespaces(); ns != nil {
+		all = append(all, ns)
+	}
+	return all
 }
 
 // verify is the moment up to which everything in the source has been appended:

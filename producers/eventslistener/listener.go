@@ -91,8 +91,9 @@ type Listener struct {
 	// health of what the elected listener needs as a whole.
 	health logging.State
 
-	mu   sync.Mutex
-	term *term // nil: not elected
+	mu     sync.Mutex
+	term   *term // nil: not elected, or between two terms
+	elects bool  // elected
 	// counts survive terms; see Counters.
 	counts counters
 }
@@ -127,6 +128,8 @@ func (l *Listener) Run(ctx context.Context) error {
 // not cost the membership.
 func (l *Listener) elected(ctx context.Context, a *stream.Assignment) error {
 	l.log.InfoContext(ctx, "elected to read the source", "partition", a.Number)
+	l.setElected(true)
+	defer l.setElected(false)
 	wait := backoff{max: l.opts.Retry}
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -134,12 +137,16 @@ func (l *Listener) elected(ctx context.Context, a *stream.Assignment) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if errors.Is(err, errBeginAgain) {
-			l.log.InfoContext(ctx, "beginning again", "reason", err.Error())
-			continue
-		}
 		if time.Since(began) > time.Minute {
 			wait.reset()
+		}
+		if errors.Is(err, stream.ErrTopicRecreated) && requestsGone(ctx, l.opts.Log, a) {
+			return err // the group finds the topic as it is now
+		}
+		if errors.Is(err, errBeginAgain) {
+			l.log.InfoContext(ctx, "beginning again", "reason", err.Error())
+			wait.sleep(ctx)
+			continue
 		}
 		l.health.Failing(l.log, reasonOf(err), "reading the source is interrupted", logging.Err(err))
 		wait.sleep(ctx)
@@ -159,4 +166,16 @@ func (l *Listener) serveTerm(ctx context.Context, a *stream.Assignment) error {
 		l.mu.Unlock()
 	}()
 	return t.run(ctx)
+}
+
+func (l *Listener) setElected(is bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.elects = is
+}
+
+// requestsGone tells whether the topic that elected us is no longer what it was.
+func requestsGone(ctx context.Context, log *stream.Client, a *stream.Assignment) bool {
+	id, err := log.TopicID(ctx, a.Topic)
+	return err == nil && id != a.TopicID
 }

@@ -95,35 +95,68 @@ func (lf *life) pages(ctx context.Context, namespace string, l *listing, begin f
 	opts := kube.ListOptions{Namespace: namespace, Limit: t.opts.PageSize}
 	before := t.seen(lf.subject)
 	for {
-		page, err := t.source.ListPage(ctx, lf.r, opts)
-		if err != nil {
+		next, err := lf.page(ctx, opts, before, l, begin, each)
+		if err != nil || next.Continue == "" {
 			return err
 		}
-		if l.rv == "" {
-			back, err := t.rewound(ctx, lf, page.ResourceVersion, before)
-			switch {
-			case err != nil:
-				return err
-			case back:
-				return errRewound
-			}
-			l.rv = page.ResourceVersion
-			t.see(lf.subject, l.rv)
-			if begin != nil {
-				begin(l.rv)
-			}
-		}
-		for i, raw := range page.Items {
-			page.Items[i] = nil // let go of what is done while the page waits for consumers
-			if err := each(raw); err != nil {
-				return err
-			}
-		}
-		if page.Continue == "" {
-			return nil
-		}
-		opts.Continue = page.Continue
+		opts = next
 	}
+}
+
+// page reads one page and hands its items over; it returns the options of the next.
+func (lf *life) page(ctx context.Context, opts kube.ListOptions, before string, l *listing, begin func(rv string), each func(raw []byte) error) (kube.ListOptions, error) {
+	t := lf.t
+	if lf.handler != handler(t.stamps) { // all others wait for the namespaces
+		select {
+		case t.pages <- struct{}{}:
+			defer func() { <-t.pages }()
+		case <-ctx.Done():
+			return opts, context.Cause(ctx)
+		}
+	}
+	page, err := t.source.ListPage(ctx, lf.r, opts)
+	if err != nil {
+		return opts, err
+	}
+	if l.rv == "" {
+		back, err := t.rewound(ctx, lf, page.ResourceVersion, before)
+		switch {
+		case err != nil:
+			return opts, err
+		case back:
+			return opts, errRewound
+		}
+		l.rv = page.ResourceVersion
+		t.see(lf.subject, l.rv)
+		if begin != nil {
+			begin(l.rv)
+		}
+	}
+	opts.Continue = page.Continue
+	opts.Limit = lf.nextLimit(page.Items)
+	for i, raw := range page.Items {
+		page.Items[i] = nil // let go of what is done while the page waits for consumers
+		if err := each(raw); err != nil {
+			return opts, err
+		}
+	}
+	return opts, nil
+}
+
+// pageBytes is what a page may hold, roughly: objects of a megabyte come few at a time.
+const pageBytes = 8 << 20
+
+// nextLimit is the size of the next page, from what this one weighed.
+func (lf *life) nextLimit(items []json.RawMessage) int64 {
+	limit := lf.t.opts.PageSize
+	size := 0
+	for _, raw := range items {
+		size += len(raw)
+	}
+	if size > 0 {
+		limit = min(limit, int64(pageBytes)*int64(len(items))/int64(size))
+	}
+	return max(limit, 1)
 }
 
 // each calls fn for every object of a namespace.

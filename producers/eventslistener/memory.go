@@ -61,6 +61,7 @@ type part struct {
 	mu      sync.Mutex
 	pending map[string]pendingEntry
 	given   uint64 // records handed to the writer
+	foreign uint64 // records of others that were taken in
 	acked   uint64
 	landed  []landedRecord
 	holes   []hole
@@ -126,6 +127,25 @@ func (p *part) lookup(key string) (state.Entry, bool, error) {
 	}
 	// A commit takes a key out of pending only behind its transaction.
 	return p.m.stage.Get(p.id, key)
+}
+
+// revision says which changes of a partition a look has seen.
+type revision struct{ given, foreign uint64 }
+
+// look is lookup without the lock on the order: changedSince tells, under it,
+// whether the answer still holds.
+func (p *part) look(key string) (state.Entry, bool, revision, error) {
+	p.mu.Lock()
+	r := revision{p.given, p.foreign}
+	p.mu.Unlock()
+	e, known, err := p.lookup(key)
+	return e, known, r, err
+}
+
+func (p *part) changedSince(r revision) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return r != revision{p.given, p.foreign}
 }
 
 // append hands a record to the writer. p.order must be held for an object's.
@@ -316,6 +336,9 @@ func (p *part) judge(foreign []topology.Record, change *state.Change) error {
 		if err == nil && (!known || cur.Version.Older(f.Version)) {
 			e := entryOf(f)
 			change.Put(f.Key, e)
+			p.mu.Lock()
+			p.foreign++
+			p.mu.Unlock()
 			p.m.count(f.Key, known && !cur.Deleted, !e.Deleted)
 		}
 		p.order.Unlock()

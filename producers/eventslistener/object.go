@@ -61,13 +61,13 @@ func decode(r kube.Resource, raw []byte) (object, error) {
 	for _, f := range metadata {
 		switch f.name {
 		case "name":
-			err = json.Unmarshal(f.value, &o.key.Name)
+			o.key.Name, err = text(f.value)
 		case "namespace":
-			err = json.Unmarshal(f.value, &o.key.Namespace)
+			o.key.Namespace, err = text(f.value)
 		case "uid":
-			err = json.Unmarshal(f.value, &o.uid)
+			o.uid, err = text(f.value)
 		case "resourceVersion":
-			err = json.Unmarshal(f.value, &o.rv)
+			o.rv, err = text(f.value)
 		case "managedFields":
 			o.managed = f.value
 		}
@@ -90,12 +90,10 @@ func (o *object) compose(r kube.Resource, size int, top, metadata []fieldOf) {
 	hash := func() { h.Write(b.Bytes()[hashed:]); hashed = b.Len() }
 	pass := func() { hashed = b.Len() }
 
-	apiVersion, _ := json.Marshal(r.GroupVersion().String()) // a string always marshals
-	kind, _ := json.Marshal(r.Kind)
 	b.WriteString(`{"apiVersion":`)
-	b.Write(apiVersion)
+	writeText(b, r.GroupVersion().String())
 	b.WriteString(`,"kind":`)
-	b.Write(kind)
+	writeText(b, r.Kind)
 	written := false // of an object with two, which no API server sends, one
 	for _, f := range top {
 		switch f.name {
@@ -133,10 +131,39 @@ func writeField(b *bytes.Buffer, f fieldOf, first bool) {
 	if !first {
 		b.WriteByte(',')
 	}
-	name, _ := json.Marshal(f.name)
-	b.Write(name)
+	writeText(b, f.name)
 	b.WriteByte(':')
 	b.Write(f.value)
+}
+
+// plain tells whether text is the same in JSON but for its quotes.
+func plain[T string | json.RawMessage](s T) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return false
+		}
+	}
+	return true
+}
+
+// text decodes a JSON string. Names and versions hardly ever need the decoder.
+func text(value json.RawMessage) (s string, err error) {
+	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' && plain(value[1:n-1]) {
+		return string(value[1 : n-1]), nil
+	}
+	err = json.Unmarshal(value, &s)
+	return s, err
+}
+
+func writeText(b *bytes.Buffer, s string) {
+	if plain(s) {
+		b.WriteByte('"')
+		b.WriteString(s)
+		b.WriteByte('"')
+		return
+	}
+	quoted, _ := json.Marshal(s) // a string always marshals
+	b.Write(quoted)
 }
 
 // hash is the content hash: the object and the stamp of its namespace.

@@ -22,6 +22,9 @@ type cause struct {
 	reason   string
 	// paced waits for consumers before it appends (listings).
 	paced bool
+	// listing and life, of an item of a complete consistent listing.
+	listing *listing
+	life    *life
 }
 
 func (c cause) forced() bool { return c.requested || c.repair }
@@ -48,25 +51,27 @@ func (t *term) observe(ctx context.Context, o *object, c cause) (outcome, error)
 	}
 	key := o.key.String()
 	p := t.m.partOf(key)
-	if c.paced {
-		// Not under the lock: live events of the partition must not wait with us.
-		// What is unchanged is found out first, since it needs no room.
-		cur, known, err := p.lookup(key)
-		if err != nil {
+	cur, known, revision, err := p.look(key)
+	if err != nil {
+		return stale, err
+	}
+	if c.listing != nil && known && contradicts(o, c.listing.rv, cur.Version, cur.UID, cur.Deleted, t.epoch.Load()) {
+		if err := t.suspectObject(ctx, c.life, o, cur.Version); err != nil {
 			return stale, err
 		}
-		if what := t.decide(o, s, c, cur, known); what != appended {
-			return what, nil
-		}
+	}
+	if c.paced && t.decide(o, s, c, cur, known) == appended {
+		// Not under the lock: live events of the partition must not wait with us.
 		if err := t.pace.wait(ctx); err != nil {
 			return stale, err
 		}
 	}
 	p.order.Lock()
 	defer p.order.Unlock()
-	cur, known, err := p.lookup(key)
-	if err != nil {
-		return stale, err
+	if p.changedSince(revision) {
+		if cur, known, err = p.lookup(key); err != nil {
+			return stale, err
+		}
 	}
 	what := t.decide(o, s, c, cur, known)
 	if what != appended {

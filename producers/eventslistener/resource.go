@@ -198,18 +198,8 @@ func (h *objects) item(ctx context.Context, raw []byte, l *listing) error {
 	if err != nil {
 		return err
 	}
-	key := o.key.String()
-	l.saw(key)
-	cur, known, err := h.t.m.partOf(key).lookup(key)
-	if err != nil {
-		return err
-	}
-	if known && contradicts(&o, l.rv, cur.Version, cur.UID, cur.Deleted, h.t.epoch.Load()) {
-		if err := h.t.suspectObject(ctx, h.lf, &o, cur.Version); err != nil {
-			return err
-		}
-	}
-	_, err = h.t.observe(ctx, &o, cause{observed: l.began, paced: true})
+	l.saw(o.key.String())
+	_, err = h.t.observe(ctx, &o, cause{observed: l.began, paced: true, listing: l, life: h.lf})
 	return err
 }
 

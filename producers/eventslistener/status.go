@@ -1,6 +1,7 @@
 package eventslistener
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,10 +66,15 @@ func (l *Listener) Counters() Counters {
 // that is not elected reports itself ready and nothing else.
 func (l *Listener) Report(s *v1alpha1.LiveSynchronizationStatus) {
 	l.mu.Lock()
-	t := l.term
+	t, elected := l.term, l.elects
 	l.mu.Unlock()
 	c := v1alpha1.ComponentStatus{Name: Component}
 	defer func() { s.Components = append(s.Components, c) }()
+	reason, since := l.health.Reason()
+	if t == nil && elected {
+		c.Reason, c.Message = cmp.Or(reason, "Starting"), "reading the source begins again"
+		return
+	}
 	if t == nil {
 		c.Ready, c.Reason, c.Message = true, "Standby", "another member reads the source, or none is elected yet"
 		return
@@ -85,7 +91,6 @@ func (l *Listener) Report(s *v1alpha1.LiveSynchronizationStatus) {
 	condition(s, ConditionConfigRefused, refused != "", "Invalid", refused)
 
 	failing := t.reportResources(s)
-	reason, since := l.health.Reason()
 	switch {
 	case halted != "":
 		c.Reason, c.Message = ConditionSourceChanged, halted
@@ -143,6 +148,14 @@ func (t *term) reportResources(s *v1alpha1.LiveSynchronizationStatus) (failing [
 			failing = append(failing, lf.subject)
 		}
 		s.Resources = append(s.Resources, r)
+	}
+	if ns := t.namespaces(); ns != nil {
+		ns.mu.Lock()
+		if ns.problem != nil {
+			failing = append(failing, ns.subject+" (to stamp records)")
+			s.Resources = append(s.Resources, v1alpha1.ResourceStatus{Resource: ns.subject, Reason: ns.message, Message: "labels of namespaces cannot be read: " + ns.problem.Error()})
+		}
+		ns.mu.Unlock()
 	}
 	slices.SortFunc(s.Resources, func(a, b v1alpha1.ResourceStatus) int { return strings.Compare(a.Resource, b.Resource) })
 	slices.Sort(failing)

@@ -1,6 +1,7 @@
 package eventslistener
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,10 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/topology"
 )
+
+// defaultPages is how many pages of listings are in memory at a time, unless
+// concurrentTasks says otherwise.
+const defaultPages = 8
 
 // errRewound ends a round: the source's resourceVersions went back.
 var errRewound = errors.New("the source's resourceVersions went back")
@@ -45,15 +50,19 @@ type term struct {
 	pace     *pacer
 	requests *requests
 	resolver *resolver
+	// pages holds a token for each page of a listing in memory.
+	pages chan struct{}
 
-	mu       sync.Mutex
-	lives    map[string]*life // by name of the entry
-	highest  map[string]string
-	endRound context.CancelCauseFunc
-	verified time.Time
-	halted   string // why nothing is read, for status
-	opened   bool   // the memory is at the end of changes
-	ready    bool
+	mu    sync.Mutex
+	lives map[string]*life // by name of the entry
+	// stampLife reads namespaces for their labels, beside any entry.
+	stampLife *life
+	highest   map[string]string
+	endRound  context.CancelCauseFunc
+	verified  time.Time
+	halted    string // why nothing is read, for status
+	opened    bool   // the memory is at the end of changes
+	ready     bool
 }
 
 func newTerm(l *Listener, a *stream.Assignment) *term {
@@ -64,6 +73,7 @@ func newTerm(l *Listener, a *stream.Assignment) *term {
 	t.absence = newAbsence(t)
 	t.pace = newPacer(t)
 	t.requests = newRequests(t)
+	t.pages = make(chan struct{}, max(1, cmp.Or(l.opts.Settings.Load().ConcurrentTasks[Component], defaultPages)))
 	t.resolver = newResolver(t)
 	return t
 }
@@ -151,6 +161,9 @@ func (t *term) round(ctx context.Context) error {
 		return err
 	}
 	t.stamps = newStamps(t)
+	t.mu.Lock()
+	t.stampLife = t.stamps.lf
+	t.mu.Unlock()
 	var work sync.WaitGroup
 	run := func(what func(context.Context) error) {
 		work.Go(func() {
@@ -259,6 +272,18 @@ func (t *term) relist() {
 	for _, lf := range t.everyLife() {
 		lf.relist()
 	}
+}
+
+// namespaces is the life that reads them for their labels, if anything needs it.
+func (t *term) namespaces() *life {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, lf := range t.lives {
+		if lf.r.Namespaced {
+			return t.stampLife
+		}
+	}
+	return nil
 }
 
 func (t *term) everyLife() []*life {
