@@ -296,6 +296,19 @@ func (s *clusterSide) clean() error {
 			}
 		}
 	}
+	// Until they are really gone, the next test's pipeline would track them, and
+	// see them vanish.
+	for gvr, names := range s.made {
+		for name := range names {
+			errs = append(errs, eventually(time.Minute, func() error {
+				_, err := s.client.Resource(gvr).Get(ctx, name, metav1.GetOptions{})
+				if apierrors.IsNotFound(err) {
+					return nil
+				}
+				return fmt.Errorf("%s %s is still there (%v)", gvr.Resource, name, err)
+			}))
+		}
+	}
 	return errors.Join(errs...)
 }
 
