@@ -35,7 +35,7 @@ func verify(path string, opts badger.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	m, _, err := badger.ReplayManifestFile(f, opts.ExternalMagicVersion, opts)
 	if err != nil {
 		return fmt.Errorf("%s: %w", badger.ManifestFilename, err)

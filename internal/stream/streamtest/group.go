@@ -191,6 +191,67 @@ func groupRunAgain(e *env) {
 	stop()
 }
 
+// groupOfARecreatedTopic: the work is told, and begins again on the new topic.
+func groupOfARecreatedTopic(e *env) {
+	e.create(2)
+	type life struct {
+		a  stream.Partition
+		by int32
+	}
+	lives := make(chan life, 100)
+	stop := e.serveGroup(&stream.Group{
+		Client: e.c, Name: e.topic + ".group", Topic: e.topic, InstanceID: "a", Session: session,
+		Run: func(ctx context.Context, a *stream.Assignment) error {
+			lives <- life{a.Partition, a.Number}
+			t, err := e.c.TailOf(a.Partition, a.Start)
+			if err != nil {
+				return err
+			}
+			defer t.Close()
+			for {
+				recs, err := t.Next(ctx)
+				if err != nil {
+					return err
+				}
+				if !a.Alive() {
+					e.Error("not alive")
+				}
+				a.Commit(recs[len(recs)-1].Offset + 1)
+			}
+		},
+	})
+	first := <-lives
+	<-lives
+	w := e.writer()
+	e.fill(w, 0, 0, 3, 3)
+	lag := func(what string, want int64) {
+		e.Helper()
+		e.eventually(what, func() bool {
+			_, committed, err := e.c.GroupLag(e.ctx, e.topic+".group", e.topic)
+			return err == nil && committed == want
+		})
+	}
+	lag("the commit on the old topic", 3)
+	e.must(e.c.Delete(e.ctx, e.topic))
+	e.create(2)
+	w2 := e.writer()
+	e.fill(w2, 0, 0, 1, 1)
+	e.fill(w2, 1, 0, 1, 1)
+	again := map[int32]bool{}
+	for len(again) < 2 {
+		select {
+		case l := <-lives:
+			if l.a.TopicID != first.a.TopicID {
+				again[l.by] = true
+			}
+		case <-e.ctx.Done():
+			e.Fatalf("only %v began again on the new topic", again)
+		}
+	}
+	lag("the commits on the new topic", 2)
+	stop()
+}
+
 func groupInstanceIDTwice(e *env) {
 	e.create(1)
 	troubles := make(chan error, 100)

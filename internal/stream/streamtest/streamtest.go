@@ -46,6 +46,7 @@ func Run(t *testing.T, target Target) {
 		{"GroupShares", groupShares},
 		{"GroupKilledMemberRestarts", groupKilledMember},
 		{"GroupRunIsStartedAgain", groupRunAgain},
+		{"GroupOfARecreatedTopic", groupOfARecreatedTopic},
 		{"GroupInstanceIDTwice", groupInstanceIDTwice},
 		{"BrokerOutage", brokerOutage},
 	} {
