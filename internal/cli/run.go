@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -28,6 +29,7 @@ type runFlags struct {
 	fsync     bool
 	logs      bool
 	allowExec bool
+	session   time.Duration
 }
 
 func runCommand() *cobra.Command {
@@ -65,9 +67,17 @@ and the logs go to afterimage.log in the data directory (--logs keeps them here)
 	c.Flags().BoolVar(&f.fsync, "fsync", false, "make the embedded log wait for the disk at every append (safe against power loss; slower)")
 	c.Flags().BoolVar(&f.logs, "logs", false, "log to standard error on a terminal too")
 	c.Flags().BoolVar(&f.allowExec, "allow-kubeconfig-exec", false, "accept kubeconfigs that run a program to get credentials")
+	c.Flags().DurationVar(&f.session, "session-timeout", pipeline.DefaultSession, "how long the brokers wait for a silent process before others take over its partitions (1s to 30m; brokers have limits of their own)")
 	dataDirFlag(c, &f.dataDir)
 	return c
 }
+
+// The limits of a consumer group's session: below, a pause of the garbage
+// collector looks like a death; above, Kafka refuses by default.
+const (
+	minSession = time.Second
+	maxSession = 30 * time.Minute
+)
 
 // run checks everything, then starts everything, then waits.
 func run(c *cobra.Command, f runFlags) error {
@@ -80,6 +90,9 @@ func run(c *cobra.Command, f runFlags) error {
 	}
 	if err := checkBrokers(f.brokers); err != nil {
 		return usageError{fmt.Errorf("--brokers: %w", err)}
+	}
+	if f.session < minSession || f.session > maxSession {
+		return usageError{fmt.Errorf("--session-timeout: %s: want %s to %s", f.session, minSession, maxSession)}
 	}
 	m := &manifests{paths: f.files}
 	if f.allowExec {
@@ -108,7 +121,7 @@ func run(c *cobra.Command, f runFlags) error {
 	logging.Capture(logger)
 
 	p, err := pipeline.Start(ctx, pipeline.Options{
-		DataDir: f.dataDir, Brokers: f.brokers, Fsync: f.fsync, Output: logs, Level: level, Version: Version(),
+		DataDir: f.dataDir, Brokers: f.brokers, Fsync: f.fsync, Session: f.session, Output: logs, Level: level, Version: Version(),
 	}, syncs)
 	if err != nil {
 		return err

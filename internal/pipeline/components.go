@@ -40,7 +40,7 @@ func (s *shared) eventsListener(r *runner) *supervised {
 	return r.component(EventsListener, "", func(l *slog.Logger) Component {
 		return eventslistener.New(eventslistener.Options{
 			Settings: r.live, Log: s.client, Topics: r.topics, State: s.stage(r, EventsListener), Logger: l,
-			InstanceID: s.instance, Incarnation: s.incarnation, Source: r.sourceKube,
+			InstanceID: s.instance, Incarnation: s.incarnation, Session: s.session, Source: r.sourceKube,
 		})
 	})
 }
@@ -49,7 +49,7 @@ func (s *shared) processor(r *runner) *supervised {
 	return r.component(Processor, s.instance, func(l *slog.Logger) Component {
 		return processor.New(processor.Options{
 			Settings: r.live, Log: s.client, Topics: r.topics, State: s.stage(r, Processor), Logger: l,
-			InstanceID: s.instance, Incarnation: s.incarnation,
+			InstanceID: s.instance, Incarnation: s.incarnation, Session: s.session,
 		})
 	})
 }
@@ -58,7 +58,7 @@ func (s *shared) synchronizer(r *runner) *supervised {
 	return r.component(Synchronizer, s.instance, func(l *slog.Logger) Component {
 		return synchronizer.New(synchronizer.Options{
 			Settings: r.live, Log: s.client, Topics: r.topics, State: s.stage(r, Synchronizer), Logger: l,
-			InstanceID: s.instance, Incarnation: s.incarnation, Destination: r.destinationKube,
+			InstanceID: s.instance, Incarnation: s.incarnation, Session: s.session, Destination: r.destinationKube,
 		})
 	})
 }
@@ -67,7 +67,7 @@ func (s *shared) reconciler(r *runner) *supervised {
 	return r.component(Reconciler, "", func(l *slog.Logger) Component {
 		return reconciler.New(reconciler.Options{
 			Settings: r.live, Log: s.client, Topics: r.topics, State: s.stage(r, Reconciler), Logger: l,
-			InstanceID: s.instance, Incarnation: s.incarnation, Source: r.sourceKube, Destination: r.destinationKube,
+			InstanceID: s.instance, Incarnation: s.incarnation, Session: s.session, Source: r.sourceKube, Destination: r.destinationKube,
 		})
 	})
 }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func open(o Options, dir *dataDir, logger *slog.Logger) (_ *parts, closeAll func
 	}
 	closers = append(closers, func() { _ = memory.Close() })
 
-	shared := &shared{client: client, memory: memory, embedded: len(o.Brokers) == 0, instance: dir.instance, incarnation: random(8)}
+	shared := &shared{client: client, memory: memory, embedded: len(o.Brokers) == 0, instance: dir.instance, incarnation: random(8), session: cmp.Or(o.Session, DefaultSession)}
 	return &parts{
 		ensure: func(ctx context.Context, t topology.Topics) ([]string, error) {
 			return shared.ensure(ctx, t, o.Partitions)

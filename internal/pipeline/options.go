@@ -3,11 +3,15 @@ package pipeline
 import (
 	"io"
 	"log/slog"
+	"time"
 
 	"k8s.io/client-go/rest"
 
 	"github.com/afterimage-dr/afterimage/internal/settings"
 )
+
+// DefaultSession of the consumer groups.
+const DefaultSession = 30 * time.Second
 
 // Options of a pipeline.
 type Options struct {
@@ -21,6 +25,10 @@ type Options struct {
 	Partitions int32
 	// Fsync makes the embedded broker wait for the disk at every append.
 	Fsync bool
+	// Session of the consumer groups: a process that is silent for longer loses
+	// its partitions to others, and one that has not heard from its group for half
+	// of it stops writing. 0: DefaultSession.
+	Session time.Duration
 	// Output takes the log lines, one JSON object each; nil: none.
 	Output io.Writer
 	// Level of components whose manifest asks for none.

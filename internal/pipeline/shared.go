@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"time"
+
 	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/state"
 )
@@ -13,6 +15,8 @@ type shared struct {
 	embedded bool
 	// instance names this process in consumer groups, incarnation this run of it.
 	instance, incarnation string
+	// session of the consumer groups.
+	session time.Duration
 }
 
 // startEmbedded starts the broker inside this process.
