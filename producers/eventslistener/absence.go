@@ -157,7 +157,7 @@ func (a *absence) secondLook(ctx context.Context, lf *life, candidates []candida
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	gone := candidates[:0]
+	gone := make([]candidate, 0, len(candidates))
 	for i, m := range missing {
 		if m {
 			gone = append(gone, candidates[i])

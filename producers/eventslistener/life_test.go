@@ -527,3 +527,25 @@ func TestSourceDownAtStart(t *testing.T) {
 	w.configMap("b", map[string]string{"a": "1"})
 	w.becomes("configmaps", "b", "create")
 }
+
+func TestStopsWhileTheBrokerIsAway(t *testing.T) {
+	w := newWorld(t, source(t), configMaps)
+	r := w.start()
+	w.configMap("a", map[string]string{"a": "1"})
+	w.becomes("configmaps", "a", "create")
+	if err := w.broker.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.configMap("b", map[string]string{"a": "1"})
+	time.Sleep(500 * time.Millisecond)
+	began := time.Now()
+	r.stop()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("stopping took %s", took)
+	}
+	if err := w.broker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.becomes("configmaps", "b", "create")
+}

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -114,5 +116,34 @@ func TestRestartAppendsOnlyDifferences(t *testing.T) {
 	w.becomes("configmaps", "deleted", "create delete")
 	if r := w.of("configmaps", "deleted")[1]; !r.Inferred || r.Body != nil || r.Reason == "" {
 		t.Errorf("inferred delete: %+v", r)
+	}
+}
+
+// What was appended and not yet remembered when the process ended is found by
+// reading changes to its end: it is neither appended twice nor set back.
+func TestNothingIsLostOrDoubledBetweenAppendAndCommit(t *testing.T) {
+	w := newWorld(t, source(t), configMaps)
+	never := func(o *Options) { o.CommitInterval = time.Hour }
+	r := w.start(never)
+	w.eventually("listed", func() bool { return len(w.ofKind(topology.Listed)) == testPartitions })
+	w.configMap("a", map[string]string{"a": "1"})
+	w.becomes("configmaps", "a", "create")
+	w.configMap("b", map[string]string{"a": "1"})
+	w.delete(configMaps, "b")
+	w.becomes("configmaps", "b", "create delete")
+	r.stop()
+	key := w.key("configmaps", "a").String()
+	ps, err := w.log.Partitions(t.Context(), w.topics.Changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := topology.PartitionOf(key, testPartitions)
+	if _, known, err := w.store.Stage(Component).Get(state.PartitionID{TopicID: ps[p].TopicID, Number: p}, key); known || err != nil {
+		t.Fatalf("remembered before the commit (%v): the test tests nothing", err)
+	}
+	w.start(never)
+	w.listed("core/v1/configmaps")
+	if got := ops(w.of("configmaps", "a")) + ", " + ops(w.of("configmaps", "b")); got != "create, create delete" {
+		t.Errorf("after the restart: %s", got)
 	}
 }

@@ -26,6 +26,9 @@ type requests struct {
 
 	mu       sync.Mutex
 	suspects map[string]bool
+	// answered keys of the last batches, and the end of requests before the source
+	// was asked: what was requested below it is answered already.
+	answered map[string]int64
 	held     map[string]string // requested keys the breaker holds back, and why they were asked for
 }
 
@@ -33,7 +36,7 @@ type requests struct {
 const maxHeld = 100_000
 
 func newRequests(t *term) *requests {
-	return &requests{t: t, wake: make(chan struct{}, 1), suspects: map[string]bool{}, held: map[string]string{}}
+	return &requests{t: t, wake: make(chan struct{}, 1), suspects: map[string]bool{}, held: map[string]string{}, answered: map[string]int64{}}
 }
 
 // suspect has a key appended again as the source shows it.
@@ -101,7 +104,9 @@ func (q *requests) tail(ctx context.Context, p stream.Partition, id state.Partit
 				q.t.l.counts.undecodable.Add(1)
 				continue
 			}
-			asked[rec.Key] = rec.Reason
+			if !q.isAnswered(rec.Key, rec.Offset) {
+				asked[rec.Key] = rec.Reason
+			}
 		}
 		// What the breaker holds back is looked at with it, so that a person
 		// confirms all of it at once.
@@ -114,6 +119,9 @@ func (q *requests) tail(ctx context.Context, p stream.Partition, id state.Partit
 			return err
 		}
 		next := recs[len(recs)-1].Offset + 1
+		q.mu.Lock()
+		maps.DeleteFunc(q.answered, func(_ string, end int64) bool { return end <= next })
+		q.mu.Unlock()
 		if err := q.t.opts.State.Change(id).Commit(&state.Position{Offset: next, CommittedAt: time.Now()}); err != nil {
 			return err
 		}
@@ -124,13 +132,16 @@ func (q *requests) tail(ctx context.Context, p stream.Partition, id state.Partit
 // answer looks at the source for each key: what exists is appended again, what
 // does not, looked at twice, is appended as deleted through the breaker.
 func (q *requests) answer(ctx context.Context, asked map[string]string) error {
+	end := q.end(ctx)
 	missing := map[topology.Key][]candidate{} // by resource: a key without namespace and name
 	for _, key := range slices.Sorted(maps.Keys(asked)) {
 		c, err := q.look(ctx, key, asked[key])
 		if err != nil {
 			return err
 		}
-		if c != nil {
+		if c == nil {
+			q.note(key, end)
+		} else {
 			k, _ := topology.ParseKey(key) // look has parsed it
 			k.Namespace, k.Name = "", ""
 			missing[k] = append(missing[k], *c)
@@ -142,12 +153,46 @@ func (q *requests) answer(ctx context.Context, asked map[string]string) error {
 	if !sleep(ctx, q.t.opts.SecondLook) {
 		return context.Cause(ctx)
 	}
+	end = q.end(ctx)
 	for k, candidates := range missing {
 		if err := q.bury(ctx, k, candidates); err != nil {
 			return err
 		}
+		for i := range candidates {
+			q.note(candidates[i].key, end)
+		}
 	}
 	return nil
+}
+
+// end is where the next request will land, 0 when it is not known.
+func (q *requests) end(ctx context.Context) int64 {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	p, err := q.t.opts.Log.Bounds(ctx, q.t.a.Topic, q.t.a.Number)
+	if err != nil || p.TopicID != q.t.a.TopicID {
+		return 0
+	}
+	return p.End
+}
+
+// note remembers that requests for a key below end are answered.
+func (q *requests) note(key string, end int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.answered[key] = max(q.answered[key], end)
+}
+
+// isAnswered tells whether a request was answered with one before it. Answers
+// that all requests from here on are behind are forgotten.
+func (q *requests) isAnswered(key string, offset int64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	done := offset < q.answered[key]
+	if !done {
+		delete(q.answered, key)
+	}
+	return done
 }
 
 // look answers for one key if it exists; else it returns it as a candidate. What
