@@ -240,7 +240,7 @@ Everything is still running. In another terminal:
   kubectl --kubeconfig $DESTINATION -n shop get configmap hello -o yaml
   kubectl --kubeconfig $SOURCE -n shop scale deployment web-0 --replicas 5
   kubectl --kubeconfig $DESTINATION -n shop get deployments        # replicas stay 0: the sample's patch
-  kubectl --kubeconfig $DESTINATION -n shop delete secret credentials-0   # comes back at the next resync
+  kubectl --kubeconfig $DESTINATION -n shop delete secret credentials-0   # comes back within a minute: resyncPeriod
   %[3]s status --data-dir %[4]s
 
 Ctrl-C stops it and removes everything.

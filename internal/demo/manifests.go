@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/afterimage-dr/afterimage/internal/testcluster"
 	"github.com/afterimage-dr/afterimage/operator/config"
 )
 
@@ -39,6 +40,7 @@ spec:
     sourceName: source
     destinationName: destination
     replication:
+      resyncPeriod: 1m
       forceNamespaceCreation: true
       resources:
 %[3]s`
@@ -56,38 +58,42 @@ var elsewhere = []struct{ group, version, resource string }{
 // writeManifests writes what afterimage run is given: the document's samples 00
 // and 01 as they are, the Secrets they need, and everythingElse.
 func (d *demo) writeManifests() (string, error) {
-	dir := filepath.Join(d.dir, "manifests")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("writing manifests: %w", err)
-	}
-	files := map[string]string{}
-	for _, c := range []struct {
-		name  string
-		write func(string) (string, error)
-	}{{"source", d.source.WriteKubeconfig}, {"destination", d.destination.WriteKubeconfig}} {
-		if _, err := c.write(d.kubeconfig(c.name)); err != nil {
+	for name, c := range map[string]*testcluster.Cluster{"source": d.source, "destination": d.destination} {
+		if _, err := c.WriteKubeconfig(d.kubeconfig(name)); err != nil {
 			return "", err
 		}
-		content, err := os.ReadFile(d.kubeconfig(c.name))
+	}
+	dir := filepath.Join(d.dir, "manifests")
+	return dir, writeManifests(dir, map[string]string{"source": d.kubeconfig("source"), "destination": d.kubeconfig("destination")})
+}
+
+// writeManifests writes them for two kubeconfig files.
+func writeManifests(dir string, kubeconfigs map[string]string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("writing manifests: %w", err)
+	}
+	files := map[string]string{}
+	for name, path := range kubeconfigs {
+		content, err := os.ReadFile(path)
 		if err != nil {
-			return "", fmt.Errorf("writing manifests: %w", err)
+			return fmt.Errorf("writing manifests: %w", err)
 		}
-		files["secret-"+c.name+".yaml"] = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: " + c.name + "-kubeconfig\nstringData:\n  kubeconfig.yaml: |\n" + indent(string(content), "    ")
+		files["secret-"+name+".yaml"] = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: " + name + "-kubeconfig\nstringData:\n  kubeconfig.yaml: |\n" + indent(string(content), "    ")
 	}
 	for _, sample := range []string{"00-clusters.yaml", "01-livesynchronization.yaml"} {
 		content, err := config.Samples.ReadFile("samples/" + sample)
 		if err != nil {
-			return "", fmt.Errorf("writing manifests: %w", err)
+			return fmt.Errorf("writing manifests: %w", err)
 		}
 		files[sample] = string(content)
 	}
-	files["everything-else.yaml"] = fmt.Sprintf(everythingElse, d.kubeconfig("source"), d.kubeconfig("destination"), entries())
+	files["everything-else.yaml"] = fmt.Sprintf(everythingElse, kubeconfigs["source"], kubeconfigs["destination"], entries())
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			return "", fmt.Errorf("writing manifests: %w", err)
+			return fmt.Errorf("writing manifests: %w", err)
 		}
 	}
-	return dir, nil
+	return nil
 }
 
 func entries() string {

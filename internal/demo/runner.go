@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -32,16 +33,24 @@ func (r *runner) start() error {
 	defer func() { _ = logs.Close() }() // the child has its own
 	cmd := exec.Command(r.binary, "run", "-f", r.manifests, "--data-dir", r.dataDir)
 	cmd.Stdout, cmd.Stderr = logs, logs
-	// Its own process group: an interrupt typed at the terminal is for us first.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = childAttributes()
+	r.cmd, r.exited = cmd, make(chan struct{})
+	started := make(chan error)
+	go func(exited chan struct{}) {
+		// Linux takes the end of the thread that forked for the parent's: this one
+		// lives as long as the child.
+		runtime.LockOSThread()
+		defer close(exited)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended is in its log
+		}
+	}(r.exited)
+	if err := <-started; err != nil {
+		r.cmd = nil
 		return fmt.Errorf("starting afterimage: %w", err)
 	}
-	r.cmd, r.exited = cmd, make(chan struct{})
-	go func(exited chan struct{}) {
-		_ = cmd.Wait()
-		close(exited)
-	}(r.exited)
 	return nil
 }
 

@@ -201,7 +201,8 @@ func (w *workload) markLast(ctx context.Context) error {
 // edit does one thing to one object: whatever is there is updated, deleted or
 // recreated, whatever is not is created.
 func (w *workload) edit(ctx context.Context, r *rand.Rand, k kind) error {
-	ns, n := namespaces[r.IntN(len(namespaces))], r.IntN(k.share*w.each*5/4+1)
+	// The first of each kind stays: it is what people are told to try things on.
+	ns, n := namespaces[r.IntN(len(namespaces))], 1+r.IntN(k.share*w.each*5/4+1)
 	o := w.object(k, ns, n)
 	c := w.client.Resource(k.gvr).Namespace(ns)
 	have, err := c.Get(ctx, o.GetName(), metav1.GetOptions{})
