@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
+
+	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // The workload writes into every object which life of its key it is (counted up
@@ -31,13 +33,23 @@ type history struct {
 	events []string
 	seen   map[string]moment
 	broken []string
-	cancel context.CancelFunc
-	done   chan struct{}
+	// newEpoch allows a key to go back under a higher epoch.
+	newEpoch bool
+	cancel   context.CancelFunc
+	done     chan struct{}
 }
 
 type moment struct {
 	life, state int
 	gone        bool
+	epoch       int64
+}
+
+// mayGoBackInNewEpoch is for a source that goes back itself.
+func (h *history) mayGoBackInNewEpoch() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.newEpoch = true
 }
 
 // watchHistory begins to record; it must be called while the destination holds
@@ -104,9 +116,13 @@ func (h *history) observe(kind watch.EventType, o *unstructured.Unstructured) {
 	key := o.GetNamespace() + "/" + o.GetName()
 	data, _, _ := unstructured.NestedStringMap(o.Object, "data")
 	now := moment{life: number(data[lifeField]), state: number(data[stateField]), gone: kind == watch.Deleted}
+	if v, err := topology.ParseVersion(o.GetAnnotations()[topology.VersionAnnotation]); err == nil {
+		now.epoch = v.Epoch
+	}
 	before := h.seen[key]
 	h.events = append(h.events, fmt.Sprintf("%s %s %s life %d state %d version %s", time.Now().UTC().Format(time.RFC3339Nano), kind, key, now.life, now.state, o.GetAnnotations()["afterimage.io/version"]))
 	switch {
+	case h.newEpoch && now.epoch > before.epoch:
 	case now.life < before.life:
 		h.broken = append(h.broken, fmt.Sprintf("%s went back from life %d to life %d", key, before.life, now.life))
 	case now.life == before.life && before.gone && !now.gone:

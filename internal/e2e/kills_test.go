@@ -86,7 +86,7 @@ func newOrdealOn(t *testing.T, source, destination *testcluster.Cluster) *ordeal
 			s.note(gvr, n)
 		}
 	}
-	o.workload = &workload{client: r.source.client, namespaces: namespaces, names: 40, labels: labels, seed: seed}
+	o.workload = &workload{client: r.source.client, namespaces: namespaces, names: 40, labels: labels, seed: seed, live: map[string]moment{}}
 	o.history = watchHistory(t, r.destination.client, configMaps, "ordeal="+name)
 	t.Cleanup(func() { r.close(t.Failed(), func(a ...any) { t.Log(a...) }) })
 	if err := r.writeManifests(o.manifest(".*")); err != nil {

@@ -254,7 +254,7 @@ type clusterSide struct {
 
 	mu   sync.Mutex
 	made map[schema.GroupVersionResource]map[string]bool
-	find    func(resourceOrKind string) (schema.GroupVersionResource, bool, error)
+	find func(resourceOrKind string) (schema.GroupVersionResource, bool, error)
 }
 
 func (s *clusterSide) resource(resource, name string) (dynamic.ResourceInterface, string, error) {

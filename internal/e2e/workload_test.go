@@ -34,9 +34,6 @@ type workload struct {
 // run works until ctx ends, pausing a little between operations.
 func (w *workload) run(ctx context.Context, t *testing.T, pause time.Duration) {
 	r := rand.New(rand.NewPCG(w.seed, 17))
-	if w.live == nil {
-		w.live = map[string]moment{}
-	}
 	for ctx.Err() == nil {
 		ns := w.namespaces[r.IntN(len(w.namespaces))]
 		name := fmt.Sprintf("config-%03d", r.IntN(w.names))
@@ -86,6 +83,27 @@ func (w *workload) step(ctx context.Context, dice int, ns, name string) error {
 	}
 	w.live[key] = m
 	return nil
+}
+
+// recall makes the workload go on from what the source holds, after it was set
+// back: a key that is missing there may have any life behind it.
+func (w *workload) recall(t *testing.T) {
+	t.Helper()
+	for key, m := range w.live {
+		m.gone = true
+		w.live[key] = m
+	}
+	for _, ns := range w.namespaces {
+		l, err := w.client.Resource(configMaps).Namespace(ns).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range l.Items {
+			if data, ok, _ := unstructured.NestedStringMap(o.Object, "data"); ok && data[lifeField] != "" {
+				w.live[ns+"/"+o.GetName()] = moment{life: number(data[lifeField]), state: number(data[stateField])}
+			}
+		}
+	}
 }
 
 func (w *workload) object(ns, name string, m moment) *unstructured.Unstructured {
