@@ -190,16 +190,19 @@ func (w *partition) repair(ctx context.Context) error {
 		return err
 	}
 	for key, rec := range missing {
-		if rec == nil {
+		before := len(b.records)
+		if rec != nil {
+			if err := w.recompute(b, rec); err != nil {
+				return err
+			}
+		}
+		if len(b.records) == before {
 			// Whatever ours was computed from is still to be read, or was replaced by
-			// something that is. Until then desired is not what the memory says.
+			// something that is; what was read of the key is older. Until then desired
+			// is not what the memory says.
 			if err := w.distrust(b, key); err != nil {
 				return err
 			}
-			continue
-		}
-		if err := w.recompute(b, rec); err != nil {
-			return err
 		}
 	}
 	w.Logger.Warn("older records of another incarnation landed behind ours: appended ours again", "partition", w.number, "keys", len(w.doubts))

@@ -512,6 +512,44 @@ func TestZombieBetweenOurRecords(t *testing.T) {
 	}
 }
 
+// What was appended and not committed is known from desired alone. A zombie's
+// record behind it must not stay the last of the key: the record of changes it
+// was computed from is still to be read, and the one before it is older.
+func TestZombieBehindWhatWasNotCommitted(t *testing.T) {
+	r := newRig(t)
+	r.configure(everything)
+	r.put("a", "1")
+	zombie := r.object("a", "zombie")
+	zombie.Writer, zombie.Hash, zombie.Version.Generation = "zombie", "zombie", r.generation
+	r.start()
+	r.settle()
+	r.kill()
+	died := make(chan struct{})
+	r.fault = func(step string) error {
+		if step != "before-commit" {
+			return nil
+		}
+		if n := r.objects(r.topics.Desired); n < 2 {
+			return nil
+		}
+		select {
+		case <-died:
+		default:
+			close(died)
+		}
+		return errors.New("injected")
+	}
+	r.put("a", "2")
+	r.start()
+	<-died
+	r.kill()
+	r.append(r.topics.Desired, zombie)
+	r.fault = nil
+	r.start()
+	r.settle()
+	r.want("ours is the last", m{"a": "2"})
+}
+
 func TestHeartbeatsKeepTheirPlace(t *testing.T) {
 	r := newRig(t)
 	r.configure(everything)
