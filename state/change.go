@@ -63,19 +63,28 @@ func (c *Change) SetMeta(name string, v []byte) {
 
 // Commit makes the changes durable together with the position (guarantee 2); a
 // nil position leaves the stored one. Where they do not fit one transaction they
-// are split, the position going with the last part only. The Change is empty
-// afterwards and may be used again.
+// are split, values of SetMeta and then the position going last. The Change is
+// empty afterwards and may be used again.
 func (c *Change) Commit(p *Position) error {
 	if len(c.writes) == 0 && p == nil {
 		return nil
 	}
 	// Guarantee 2: one transaction. In key order, so that what a split leaves
-	// behind does not depend on chance.
-	keys := make([]string, 0, len(c.writes))
+	// behind does not depend on chance, but for the stage's own values: like the
+	// position they may say how far something was read, and must not be durable
+	// before the entries that were read up to there.
+	keys, meta := make([]string, 0, len(c.writes)), []string(nil)
+	kind := len(c.stage.prefix)
 	for k := range c.writes {
+		if k[kind] == kindMeta {
+			meta = append(meta, k)
+			continue
+		}
 		keys = append(keys, k)
 	}
 	slices.Sort(keys)
+	slices.Sort(meta)
+	keys = append(keys, meta...)
 	b := newBatch(c.stage.store.db)
 	defer b.discard()
 	for _, k := range keys {

@@ -8,8 +8,8 @@
 //
 //   - Entries, quarantine and position of a partition change in one Badger
 //     transaction (guarantee 2). A change that does not fit one transaction is
-//     split; the position goes with the last part, so that a crash in between
-//     only repeats work.
+//     split; the stage's own values and the position go last, so that a crash in
+//     between only repeats work.
 //   - What was committed survives SIGKILL at any instruction: Badger writes its
 //     log into mapped files, which the kernel keeps when a process dies. A power
 //     loss may lose the newest commits, entries and position together in commit

@@ -155,6 +155,37 @@ func TestChangeTooBigForOneTransaction(t *testing.T) {
 	}
 }
 
+// A value of the stage's own may be a position too: a split must not make it
+// durable before what was read up to there.
+func TestSplitChangeWritesValuesLast(t *testing.T) {
+	st := open(t, t.TempDir()).Stage("s")
+	c := st.Change(part0)
+	const n = 60_000
+	for i := range n {
+		c.Put(fmt.Sprintf("core/v1/configmaps/namespace/%06d", i), fullEntry())
+	}
+	c.SetMeta("known", []byte("7"))
+	must(t, c.Commit(&Position{Offset: n}))
+	versionOf := func(key []byte) (v uint64) {
+		must(t, st.store.db.View(func(txn *badger.Txn) error {
+			item, err := txn.Get(key)
+			if err == nil {
+				v = item.Version()
+			}
+			return err
+		}))
+		return v
+	}
+	first := versionOf(st.key(kindEntry, part0, "core/v1/configmaps/namespace/000000"))
+	last := versionOf(st.key(kindEntry, part0, fmt.Sprintf("core/v1/configmaps/namespace/%06d", n-1)))
+	if first == last {
+		t.Fatal("the change fitted one transaction")
+	}
+	if known := versionOf(st.key(kindMeta, part0, "known")); known < last {
+		t.Errorf("the value was written in transaction %d, entries still in %d", known, last)
+	}
+}
+
 func TestDropForgetsOnePartitionOnly(t *testing.T) {
 	s := open(t, t.TempDir())
 	st := s.Stage("s")
