@@ -14,12 +14,14 @@ import (
 )
 
 // Environment names the variable that arms failpoints: a comma-separated list
-// of <step>=kill@<n> (SIGKILL itself at the n-th hit) or <step>=sleep@<duration>.
+// of <step>=kill@<n> (SIGKILL itself at the n-th hit), <step>=stop@<n> (SIGSTOP)
+// or <step>=sleep@<duration>.
 const Environment = "AFTERIMAGE_FAILPOINTS"
 
 type point struct {
 	mu    sync.Mutex
-	kill  int
+	at    int
+	with  syscall.Signal
 	hits  int
 	sleep time.Duration
 }
@@ -35,12 +37,12 @@ func parse(s string) map[string]*point {
 		}
 		what, arg, _ := strings.Cut(action, "@")
 		switch what {
-		case "kill":
+		case "kill", "stop":
 			n, err := strconv.Atoi(arg)
 			if err != nil {
 				panic("failpoint " + p + ": " + err.Error())
 			}
-			m[name] = &point{kill: n}
+			m[name] = &point{at: n, with: map[string]syscall.Signal{"kill": syscall.SIGKILL, "stop": syscall.SIGSTOP}[what]}
 		case "sleep":
 			d, err := time.ParseDuration(arg)
 			if err != nil {
@@ -48,7 +50,7 @@ func parse(s string) map[string]*point {
 			}
 			m[name] = &point{sleep: d}
 		default:
-			panic("failpoint " + p + ": want kill@<n> or sleep@<duration>")
+			panic("failpoint " + p + ": want kill@<n>, stop@<n> or sleep@<duration>")
 		}
 	}
 	return m
@@ -62,11 +64,16 @@ func Hit(step string) {
 	}
 	p.mu.Lock()
 	p.hits++
-	die := p.kill > 0 && p.hits == p.kill
+	now := p.at > 0 && p.hits == p.at
 	p.mu.Unlock()
-	if die {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {} // the signal may take a moment; nothing may happen meanwhile
+	if now {
+		_ = syscall.Kill(os.Getpid(), p.with)
+		if p.with == syscall.SIGKILL {
+			select {} // the signal may take a moment; nothing may happen meanwhile
+		}
+		// So may SIGSTOP. A sleep that began before the stop ends with it, so that
+		// what comes next comes at once when the process is continued.
+		time.Sleep(20 * time.Millisecond)
 	}
 	time.Sleep(p.sleep)
 }

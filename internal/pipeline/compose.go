@@ -17,6 +17,10 @@ const (
 	// Ready, whatever its components say. Heartbeats come every 10 s and an idle
 	// resource is provably fresh to about 75 s, so this is two misses.
 	verifiedWithin = 3 * time.Minute
+	// verifiedAhead is by how much the clock of the process that read the source
+	// may be ahead of ours. A moment further ahead proves nothing: it would go on
+	// looking fresh for that long after everything has stopped.
+	verifiedAhead = time.Minute
 	// maxFailing objects are named; all are counted.
 	maxFailing = 50
 )
@@ -24,6 +28,7 @@ const (
 // halts are the conditions that end replication until a person acts.
 var halts = map[string]bool{
 	"SourceChanged": true, "PruneBlocked": true, "Fenced": true, "SameCluster": true, "Halted": true,
+	"PartitionCountChanged": true,
 }
 
 // rejects are the conditions under which what runs is not what was asked for.
@@ -52,7 +57,7 @@ func compose(f facts) v1alpha1.LiveSynchronizationStatus {
 	for _, p := range f.parts {
 		merge(&st, p)
 	}
-	if st.VerifiedAt != nil {
+	if st.VerifiedAt != nil && st.VerifiedAt.Sub(f.now) <= verifiedAhead {
 		rpo := f.now.Sub(st.VerifiedAt.Time).Round(time.Millisecond)
 		st.RPO = &metav1.Duration{Duration: max(rpo, 0)}
 	}
@@ -138,6 +143,8 @@ func notReady(f facts, st *v1alpha1.LiveSynchronizationStatus) (reason, message 
 		return "OutOfSync", fmt.Sprintf("%d objects are not yet as they should be", st.Objects.OutOfSync)
 	case st.VerifiedAt == nil:
 		return "NotVerified", "it is not yet known up to when the destination holds everything"
+	case st.VerifiedAt.Sub(f.now) > verifiedAhead:
+		return "ClockSkew", fmt.Sprintf("the destination was last proved to hold everything %s in the future: a clock is wrong or was set back", st.VerifiedAt.Sub(f.now).Round(time.Second))
 	case f.now.Sub(st.VerifiedAt.Time) > verifiedWithin:
 		return "VerifiedTooLongAgo", fmt.Sprintf("the destination is known to hold everything only up to %s ago", f.now.Sub(st.VerifiedAt.Time).Round(time.Second))
 	}

@@ -41,6 +41,8 @@ func TestCompose(t *testing.T) {
 		"never verified":              {func(f *facts) { synchronizer(f).VerifiedAt = nil }, v1alpha1.StateProgressing, "NotVerified"},
 		"verified long ago":           {func(f *facts) { synchronizer(f).VerifiedAt = verified(181 * time.Second) }, v1alpha1.StateProgressing, "VerifiedTooLongAgo"},
 		"verified just in time":       {func(f *facts) { synchronizer(f).VerifiedAt = verified(179 * time.Second) }, v1alpha1.StateReady, "InSync"},
+		"verified on a clock ahead":   {func(f *facts) { synchronizer(f).VerifiedAt = verified(-59 * time.Second) }, v1alpha1.StateReady, "InSync"},
+		"verified in the future":      {func(f *facts) { synchronizer(f).VerifiedAt = verified(-time.Hour) }, v1alpha1.StateProgressing, "ClockSkew"},
 		"an object cannot be applied": {func(f *facts) { synchronizer(f).Objects.Failed = 1 }, v1alpha1.StateProgressing, "ObjectsFailing"},
 		"an object is named failing":  {func(f *facts) { f.parts[0].Failing = []v1alpha1.FailingObject{{Object: "x"}} }, v1alpha1.StateProgressing, "ObjectsFailing"},
 		"an object is to be written":  {func(f *facts) { synchronizer(f).Objects.OutOfSync = 1 }, v1alpha1.StateProgressing, "OutOfSync"},

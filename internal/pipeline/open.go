@@ -3,10 +3,8 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"k8s.io/client-go/rest"
@@ -71,23 +69,16 @@ func open(o Options, dir *dataDir, logger *slog.Logger) (_ *parts, closeAll func
 	}, closeAll, nil
 }
 
-// openState opens the memory. One that cannot be read is put aside and begun
-// anew: it is disposable (guarantee 7), what is lost with it is compared again.
+// openState opens the memory. Damage mends itself in there (guarantee 7); any
+// other trouble (a full disk, too many open files) says nothing about what is
+// remembered, which must not be thrown away for it.
 func openState(dir string, logger *slog.Logger) (*state.Store, error) {
-	memory, err := state.Open(dir)
-	if err == nil {
-		return memory, nil
-	}
-	aside := dir + ".unreadable"
-	if e := os.RemoveAll(aside); e != nil {
-		return nil, errors.Join(fmt.Errorf("memory: %w", err), e)
-	}
-	if e := os.Rename(dir, aside); e != nil {
-		return nil, errors.Join(fmt.Errorf("memory: %w", err), e)
-	}
-	logger.Warn("memory cannot be read, everything is compared anew", logging.Err(err), slog.String("putAside", aside))
-	if memory, err = state.Open(dir); err != nil {
+	memory, err := state.OpenWith(dir, logger)
+	if err != nil {
 		return nil, fmt.Errorf("memory: %w", err)
+	}
+	if aside := memory.Damaged(); aside != "" {
+		logger.Warn("memory was damaged, everything is compared anew", slog.String("putAside", aside))
 	}
 	return memory, nil
 }

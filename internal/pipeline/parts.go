@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"k8s.io/client-go/rest"
 
@@ -20,6 +21,8 @@ type cluster interface {
 type parts struct {
 	// ensure finds or makes the topics of a LiveSynchronization.
 	ensure func(ctx context.Context, t topology.Topics) (warnings []string, err error)
+	// topicsPeriod, if set, is how often the topics are looked at.
+	topicsPeriod time.Duration
 	// connect makes a client; it does not reach out yet.
 	connect func(c *rest.Config) (cluster, *kube.Client, error)
 	// logger of a component.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,7 +19,9 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/settings"
+	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -30,6 +33,8 @@ type world struct {
 	settings map[string]settings.Settings
 	fail     atomic.Bool
 	brokers  atomic.Bool
+	ensured  atomic.Int64
+	grown    atomic.Bool // somebody increased the partitions of a topic
 	out      *buffer
 }
 
@@ -112,9 +117,14 @@ func (w *world) parts() *parts {
 			if !w.brokers.Load() {
 				return nil, errors.New("no broker answers")
 			}
+			if w.grown.Load() {
+				return nil, fmt.Errorf("topic t has 13 partitions, want 12: %w", stream.ErrPartitionCount)
+			}
+			w.ensured.Add(1)
 			return []string{"topic t: retention.ms differs"}, nil
 		},
-		connect: func(c *rest.Config) (cluster, *kube.Client, error) { return fakeCluster{w, c.Host}, nil, nil },
+		topicsPeriod: 20 * time.Millisecond,
+		connect:      func(c *rest.Config) (cluster, *kube.Client, error) { return fakeCluster{w, c.Host}, nil, nil },
 		logger: func(process, id string, level slog.Leveler) *slog.Logger {
 			return logging.New(w.out, level, process, id)
 		},
@@ -266,6 +276,28 @@ func TestBrokersDown(t *testing.T) {
 	}
 }
 
+// FAULTS 18: a key would have records in two partitions.
+func TestPartitionsIncreasedWhileRunning(t *testing.T) {
+	w := newWorld()
+	p := begin(t, w, sync1("one"))
+	eventually(t, "it runs", func() bool { _, _, ok := w.of("ns/one"); return ok })
+	n := w.ensured.Load()
+	eventually(t, "the topics are looked at again", func() bool { return w.ensured.Load() > n+1 })
+	w.brokers.Store(false)
+	time.Sleep(100 * time.Millisecond)
+	if _, _, running := w.of("ns/one"); !running {
+		t.Fatal("stopped by a broker outage")
+	}
+	w.grown.Store(true)
+	w.brokers.Store(true)
+	eventually(t, "nothing runs any more", func() bool { _, _, running := w.of("ns/one"); return !running })
+	eventually(t, "status says why", func() bool {
+		s := p.Status().LiveSynchronizations[0].Status
+		c := s.Conditions[0]
+		return s.State == v1alpha1.StateFailed && c.Reason == "PartitionCountChanged" && strings.Contains(c.Message, "13 partitions, want 12")
+	})
+}
+
 func TestComponentIsStartedAgain(t *testing.T) {
 	w := newWorld()
 	w.fail.Store(true)
@@ -328,5 +360,34 @@ func TestInstanceSurvivesRestarts(t *testing.T) {
 	}
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("data directory: %v, %v; want mode 0700", info, err)
+	}
+}
+
+// Trouble that is not damage must not cost what is remembered.
+func TestMemoryIsKeptInPassingTrouble(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	other, err := state.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := state.PartitionID{Number: 1}
+	if err := other.Stage("s").Change(p).Commit(&state.Position{Offset: 7}); err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.DiscardHandler)
+	if m, err := openState(dir, logger); err == nil {
+		_ = m.Close()
+		t.Error("opened a memory that is in use")
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, err := openState(dir, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = m.Close() }()
+	if pos, ok, err := m.Stage("s").Position(p); err != nil || !ok || pos.Offset != 7 {
+		t.Errorf("position %v, %v, %v: what was remembered is gone", pos, ok, err)
 	}
 }

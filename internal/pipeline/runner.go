@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -14,11 +15,16 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/live"
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/settings"
+	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// ensureTimeout of one attempt to find or make the topics.
-const ensureTimeout = 15 * time.Second
+const (
+	// ensureTimeout of one attempt to find or make the topics.
+	ensureTimeout = 15 * time.Second
+	// topicsPeriod is how often the topics are looked at while the components run.
+	topicsPeriod = 15 * time.Second
+)
 
 // runner runs one LiveSynchronization.
 type runner struct {
@@ -94,8 +100,33 @@ func (r *runner) run() {
 	case <-time.After(firstProbePeriod):
 	case <-r.work.Done():
 	}
+	wg.Go(func() { r.keepTopics(r.work) })
 	for _, c := range r.components {
 		wg.Go(func() { c.run(r.work) })
+	}
+}
+
+// keepTopics looks at the topics again and again: one that was deleted is made
+// anew (the components fill it again), and one whose partitions were increased
+// ends all work before a key's records come to be in two partitions.
+func (r *runner) keepTopics(ctx context.Context) {
+	period := cmp.Or(r.parts.topicsPeriod, topicsPeriod)
+	for sleep(ctx, jitter(period)); ctx.Err() == nil; sleep(ctx, jitter(period)) {
+		attempt, cancel := context.WithTimeout(ctx, ensureTimeout)
+		warnings, err := r.parts.ensure(attempt, r.topics)
+		cancel()
+		switch {
+		case errors.Is(err, stream.ErrPartitionCount):
+			r.halt("PartitionCountChanged", err.Error()+"; nothing is replicated until the topics are as they were: "+
+				"delete them (the source is read again) and start again")
+		case err == nil:
+			r.setStream(metav1.ConditionTrue, "TopicsReady", "", warnings)
+			r.streamLog.Working(r.logger, "topics found or made")
+		case ctx.Err() == nil:
+			// A broker that is away is told by its health, not here: what is known
+			// of the topics is not less true.
+			r.streamLog.Failing(r.logger, "TopicsMissing", "topics cannot be found or made, it is tried again", logging.Err(err))
+		}
 	}
 }
 
@@ -119,7 +150,11 @@ func (r *runner) ensureTopics(ctx context.Context) bool {
 		if ok, why := r.parts.healthy(); !ok && why != "" {
 			err = errors.New(why) // says more than that the attempt took too long
 		}
-		r.setStream(metav1.ConditionFalse, "TopicsMissing", err.Error(), nil)
+		reason := "TopicsMissing"
+		if errors.Is(err, stream.ErrPartitionCount) {
+			reason = "PartitionCountChanged"
+		}
+		r.setStream(metav1.ConditionFalse, reason, err.Error(), nil)
 		r.streamLog.Failing(r.logger, "TopicsMissing", "topics cannot be found or made, it is tried again", logging.Err(err))
 		sleep(ctx, jitter(pause))
 	}

@@ -51,6 +51,9 @@ func (c *Client) Ensure(ctx context.Context, topic string, s TopicSettings) (war
 	return warnings, nil
 }
 
+// ErrPartitionCount: a topic has another number of partitions than asked for.
+var ErrPartitionCount = errors.New("wrong number of partitions")
+
 // partitionCountError is final: nothing here can put it right.
 type partitionCountError struct {
 	topic     string
@@ -62,7 +65,9 @@ func (e *partitionCountError) Error() string {
 }
 
 // Unwrap makes it final for retry.
-func (e *partitionCountError) Unwrap() error { return kerr.InvalidPartitions }
+func (e *partitionCountError) Unwrap() []error {
+	return []error{kerr.InvalidPartitions, ErrPartitionCount}
+}
 
 func (c *Client) create(ctx context.Context, topic string, s TopicSettings) error {
 	if _, told := s.Configs["delete.retention.ms"]; c.dial.local && !told {
