@@ -122,7 +122,8 @@ func (r *Reconciler) elected(ctx context.Context, a *stream.Assignment) error {
 	}
 	defer w.Close()
 	r.update(func(s *status) { s.elected = true })
-	defer r.update(func(s *status) { s.elected = false })
+	// What this member found is for the next elected one to find, and to tell.
+	defer r.update(func(s *status) { s.elected, s.err, s.blocked = false, nil, "" })
 	t := &term{Reconciler: r, assignment: a, recent: map[string]time.Time{}, said: map[string]*logging.State{}, append: func(ctx context.Context, keys []string) error {
 		return w.AppendSync(ctx, r.encode(a.Number, keys)...)
 	}}

@@ -331,9 +331,40 @@ func TestMostOfEverythingIsBlocked(t *testing.T) {
 		t.Fatalf("conditions %+v", st.Conditions)
 	}
 	s := r.settings.Load()
-	s.ConfirmPrune, s.ResyncPeriod = "objects=9", 10*time.Millisecond
+	s.ConfirmPrune = "objects=9" // acted upon at once, not at the next period
 	r.settings.Set(s)
 	r.eventually("requests", func() bool { return len(r.requested()) == 9 })
+}
+
+// What waits for a person still shows after a restart, also without a period.
+func TestBlockedIsFoundAgain(t *testing.T) {
+	r := newRig(t)
+	store, err := state.Open(t.TempDir())
+	r.must(err)
+	defer func() { r.must(store.Close()) }()
+	r.options.State = store.Stage("reconciler")
+	r.options.MaxRequests = 4
+	s := r.settings.Load()
+	s.ResyncPeriod = 0
+	r.settings.Set(s)
+	for i := range 9 {
+		r.put(r.destination, fmt.Sprintf("orphan-%d", i), nil)
+	}
+	for _, start := range []string{"first start", "second start"} {
+		t.Run(start, func(t *testing.T) {
+			r.t = t
+			rec := r.run()
+			r.eventually("deletes that wait for a person", func() bool {
+				var st v1alpha1.LiveSynchronizationStatus
+				rec.Report(&st)
+				return slices.ContainsFunc(st.Conditions, func(c metav1.Condition) bool { return c.Type == ConditionPruneBlocked })
+			})
+			time.Sleep(100 * time.Millisecond)
+			if n := rec.Counters().Comparisons; n != 1 {
+				t.Errorf("%d comparisons while nobody answers, want 1", n)
+			}
+		})
+	}
 }
 
 func TestLogLines(t *testing.T) {

@@ -30,6 +30,10 @@ type term struct {
 	changes, compared [16]byte
 	// last is when the last complete comparison ended; zero: never in this term.
 	last time.Time
+	// waiting: the last comparison left deletes to a person who had confirmed
+	// asked; another answer is a reason to compare.
+	waiting bool
+	asked   string
 	// retry is when what failed is tried again; zero: nothing failed.
 	retry   time.Time
 	wait    time.Duration
@@ -83,6 +87,9 @@ func (t *term) due(s settings.Settings, began time.Time) (time.Time, bool) {
 	}
 	first := began.Add(t.opts.StartDelay)
 	switch {
+	case t.waiting && s.ConfirmPrune != t.asked:
+		// The answer is not kept waiting for the period, which may be off.
+		return time.Now(), true
 	case !t.retry.IsZero():
 		return t.retry, true
 	case t.changes != ([16]byte{}) && t.changes != t.compared:
@@ -122,6 +129,7 @@ func (t *term) compare(ctx context.Context, s settings.Settings) {
 		return
 	}
 	t.note(p, err, began)
+	t.waiting, t.asked = p.blocked != "", s.ConfirmPrune
 	if err == nil && len(p.failed) == 0 {
 		t.health.Working(t.log, "comparing both clusters works again")
 		t.retry, t.wait, t.failing = time.Time{}, 0, nil
@@ -130,12 +138,20 @@ func (t *term) compare(ctx context.Context, s settings.Settings) {
 			return
 		}
 		t.last, t.compared = time.Now(), id
-		t.save()
+		if !t.waiting {
+			// What waits for a person is to be found again by the next start, or
+			// nobody would see that it waits.
+			t.save()
+		}
 		return
 	}
 	t.failing = nil
 	if err == nil {
-		t.failing, err = p.failedNames(), p.firstError()
+		if p.blocked == "" && !p.more {
+			// All others are done with; what waits or was left is not.
+			t.failing = p.failedNames()
+		}
+		err = p.firstError()
 	}
 	// Each resource that failed said so by itself.
 	t.health.Failing(t.log, reasonOf(err), "comparing both clusters fails; nothing is concluded from it", logging.Err(err),
