@@ -8,6 +8,7 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/failpoint"
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/state"
+	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // commitRecords finished jobs make a commit due before its time.
@@ -222,12 +223,17 @@ func (p *partition) commit() error {
 	calls := p.passed
 	p.passed = nil
 	caughtUp := !p.caughtUp && position >= p.foldEnd
+	var early *topology.Record
 	if caughtUp {
 		p.caughtUp = true
+		early, p.early = p.early, nil
 	}
 	p.mu.Unlock()
 
 	p.assignment.Commit(position)
+	if early != nil {
+		p.forward(p.effects, *early)
+	}
 	for _, call := range calls {
 		call()
 	}

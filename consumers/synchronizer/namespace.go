@@ -3,6 +3,7 @@ package synchronizer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"sync"
@@ -207,8 +208,9 @@ func namespaceBody(w *want) []byte {
 }
 
 // insideNamespace is what is looked for before a namespace is deleted: the
-// resources most namespaces hold. (What the LiveSynchronization covers is looked
-// for as well; a custom resource it does not cover is not.)
+// resources most namespaces hold. What the LiveSynchronization covers is looked
+// for as well, and so is every custom resource the destination defines; what an
+// aggregated API server holds and nobody covers is not.
 var insideNamespace = []topology.Key{
 	{Version: "v1", Resource: "pods"}, {Version: "v1", Resource: "persistentvolumeclaims"},
 	{Version: "v1", Resource: "services"}, {Version: "v1", Resource: "configmaps"}, {Version: "v1", Resource: "secrets"},
@@ -238,10 +240,19 @@ func (s *Synchronizer) untracked(ctx context.Context, key topology.Key, live *fo
 		}
 		for _, k := range keys {
 			r, err := s.resources.get(ctx, k.GVR())
-			if err == nil && r.Namespaced {
+			switch {
+			case errors.Is(err, kube.ErrNotServed):
+			case err != nil:
+				return "", err // Guarantee 9: what cannot be looked for may be there
+			case r.Namespaced:
 				inside = append(inside, r)
 			}
 		}
+		custom, err := s.defined(ctx)
+		if err != nil {
+			return "", err
+		}
+		inside = append(inside, custom...)
 	} else {
 		inside = definedBy(live.body)
 	}
@@ -294,6 +305,31 @@ func controlled(object []byte) bool {
 		}
 	}
 	return false
+}
+
+// definitionsPage is small: definitions are the largest objects of a cluster.
+const definitionsPage = 25
+
+// defined are the namespaced resources that the destination's definitions define.
+func (s *Synchronizer) defined(ctx context.Context) ([]kube.Resource, error) {
+	var out []kube.Resource
+	o := kube.ListOptions{Limit: definitionsPage}
+	for {
+		page, err := s.kube.ListPage(ctx, definitions, o)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range page.Items {
+			for _, r := range definedBy(item) {
+				if r.Namespaced {
+					out = append(out, r)
+				}
+			}
+		}
+		if o.Continue = page.Continue; o.Continue == "" {
+			return out, nil
+		}
+	}
 }
 
 // definedBy is the resource a CustomResourceDefinition defines.

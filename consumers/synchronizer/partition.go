@@ -68,6 +68,7 @@ type partition struct {
 	listed                      map[string]bool // resources with a complete listing before the watermark
 	metas                       map[string][]byte
 	verifiedAt                  time.Time
+	early                       *topology.Record // the last heartbeat of the folded stretch, while it is not done
 	gvrs                        map[schema.GroupVersionResource]bool
 }
 
@@ -224,7 +225,7 @@ func (p *partition) take(ctx context.Context, k *kgo.Record, last bool) error {
 		_, subject, _ := strings.Cut(r.Key, "/")
 		p.skip(k.Offset, func() { p.onListed(subject) })
 	case topology.Heartbeat:
-		p.skip(k.Offset, func() { p.forward(p.effects, r) })
+		p.skip(k.Offset, func() { p.onHeartbeat(r) })
 	default:
 		p.skip(k.Offset, nil)
 	}
@@ -267,6 +268,20 @@ func (p *partition) onListed(subject string) {
 	if compare {
 		p.s.drift.now()
 	}
+}
+
+// onHeartbeat is called when everything before a heartbeat is done. In the folded
+// stretch that is not all of it: the one record of a key that counts may stand
+// behind the heartbeat, and until it is applied the key is older than verified.
+func (p *partition) onHeartbeat(r topology.Record) {
+	p.mu.Lock()
+	if !p.caughtUp {
+		p.early = &r
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	p.forward(p.effects, r)
 }
 
 // complete tells whether a complete listing of a key's resource lies before the

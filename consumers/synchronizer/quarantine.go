@@ -77,9 +77,14 @@ func (p *partition) retryLoop(ctx context.Context) error {
 		if len(due) == 0 {
 			continue
 		}
+		began := time.Now()
 		if err := p.replay(ctx, due, func(w want) *job { return &job{want: w, retry: true} }); err != nil && ctx.Err() == nil {
 			p.log.Warn("reading quarantined records again failed", logging.Err(err))
 		}
+		// Where many fail, a replay reads much of the partition: no more than a
+		// quarter of the time goes into that, and what falls due meanwhile is read
+		// in one go.
+		t.Reset(max(retryEvery, 3*time.Since(began)))
 	}
 }
 

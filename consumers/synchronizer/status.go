@@ -1,6 +1,7 @@
 package synchronizer
 
 import (
+	"fmt"
 	"sort"
 	"time"
 
@@ -18,6 +19,7 @@ const (
 	StatusUnreachable = "DestinationUnreachable"
 	StatusWaiting     = "WaitingForPartitions"
 	StatusSuspended   = "Suspended"
+	StatusUnreadable  = "UnreadableRecords"
 )
 
 // Report fills in what the synchronizer knows: its own health, the counts of
@@ -27,7 +29,9 @@ func (s *Synchronizer) Report(st *v1alpha1.LiveSynchronizationStatus) {
 	ps := s.partitions()
 	var oldest, verified time.Time
 	complete := len(ps) > 0 && int32(len(ps)) == s.count.Load()
+	var unread int64
 	for _, p := range ps {
+		unread += p.unread.Load()
 		p.mu.Lock()
 		c := &p.memory.counts
 		failed := int64(len(p.memory.quarantined))
@@ -78,7 +82,12 @@ func (s *Synchronizer) Report(st *v1alpha1.LiveSynchronizationStatus) {
 	}
 	st.LastSyncTime = later(st.LastSyncTime, s.lastSync.Load())
 	st.LastResyncTime = later(st.LastResyncTime, s.drift.last.Load())
-	st.Components = append(st.Components, s.health(len(ps)))
+	c := s.health(len(ps))
+	if unread > 0 && c.Ready && c.Reason == "" {
+		c.Ready, c.Reason = false, StatusUnreadable
+		c.Message = fmt.Sprintf("%d records of the log cannot be read and were passed over; the log names them", unread)
+	}
+	st.Components = append(st.Components, c)
 }
 
 func later(t *metav1.MicroTime, unixNano int64) *metav1.MicroTime {

@@ -45,6 +45,12 @@ func (s *Synchronizer) undoIfDeleted(p *partition, w want, r kube.Resource, live
 }
 
 func (s *Synchronizer) undo(ctx context.Context, p *partition, w *want, r kube.Resource, live *found) error {
+	// Suspension and the fence hold here too: what a recovery finds it keeps. Only
+	// the partition need not be ours any more.
+	anyway := func() bool { return true }
+	if _, err := s.gate.wait(ctx, anyway); err != nil {
+		return err
+	}
 	last, err := s.lastDesired(ctx, p, w)
 	if err != nil || last == nil || last.live() {
 		return err // whoever has the partition now finds the object and goes on from it
@@ -57,7 +63,11 @@ func (s *Synchronizer) undo(ctx context.Context, p *partition, w *want, r kube.R
 	if ownershipOf(m, p.owner(), w.key) != ours || appliedVersion(m) != w.version || live != nil && m.UID != live.meta.UID {
 		return nil // not what was created here, or no longer so
 	}
+	if _, err := s.gate.enter(ctx, anyway); err != nil {
+		return err
+	}
 	err = s.kube.Delete(ctx, r, w.key, kube.Preconditions{UID: m.UID, ResourceVersion: m.ResourceVersion})
+	s.gate.leave()
 	if err == nil {
 		s.log(slog.LevelWarn, "a create that came after the delete was undone", last, m.UID, m.ResourceVersion)
 		rec := s.outcomeOf(last, Outcome{Result: Undone, DestinationUID: m.UID}).Encode(s.Topics.Outcomes, p.id.Number)

@@ -1,0 +1,139 @@
+package synchronizer
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/afterimage-dr/afterimage/internal/settings"
+	"github.com/afterimage-dr/afterimage/internal/stream"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// beat appends a heartbeat to every partition.
+func (e *env) beat(at time.Time) {
+	e.tb.Helper()
+	for p := range int32(testPartitions) {
+		r := topology.Record{Key: topology.ControlKey(topology.Heartbeat, ""), Kind: topology.Heartbeat, VerifiedAt: at, Writer: "test"}
+		must(e.tb, e.writer.AppendSync(e.tb.Context(), r.Encode(e.topics.Desired, p)))
+	}
+}
+
+// While a backlog is folded, a heartbeat stands before the one record of a key
+// that counts: it says nothing of the key until that is applied.
+func TestHeartbeatOfABacklogWaitsForAllOfIt(t *testing.T) {
+	e := newEnv(t, destination(t))
+	e.namespace()
+	e.want(e.key("a"), "ConfigMap", data("x", "1"))
+	at := time.Now().UTC().Truncate(time.Millisecond)
+	e.beat(at)
+	e.want(e.key("a"), "ConfigMap", data("x", "2"))
+	release := make(chan struct{})
+	hang := func(r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/configmaps") {
+			<-release
+		}
+		return nil, nil
+	}
+	e.traffic.disturb.Store(&hang)
+	e.start()
+	e.never(1500*time.Millisecond, "verified before the backlog was applied", func() bool { return e.status().VerifiedAt != nil })
+	close(release)
+	e.eventually("applied", e.has("a", "x", "2"))
+	e.eventually("verified", func() bool { v := e.status().VerifiedAt; return v != nil && v.Time.Equal(at) })
+}
+
+// A namespace is not deleted with a custom resource inside that nobody covers.
+func TestNamespaceWithForeignCustomResourceIsKept(t *testing.T) {
+	e := newEnv(t, destination(t))
+	e.start()
+	group := e.name + ".example.com"
+	e.put(topology.Key{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions", Name: "things." + group},
+		`{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"things.`+group+`"},"spec":{
+		"group":"`+group+`","scope":"Namespaced","names":{"plural":"things","singular":"thing","kind":"Thing"},
+		"versions":[{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}]}}`)
+	ns := topology.Key{Version: "v1", Resource: "namespaces", Name: e.name}
+	e.want(ns, "Namespace", nil)
+	e.eventually("created", func() bool { return e.get(ns) != nil })
+	thing := topology.Key{Group: group, Version: "v1", Resource: "things", Namespace: e.name, Name: "theirs"}
+	e.eventually("served", func() bool {
+		_, err := e.kube.Resolve(t.Context(), group, "v1", "things")
+		return err == nil
+	})
+	e.put(thing, `{"apiVersion":"`+group+`/v1","kind":"Thing","metadata":{"name":"theirs","namespace":"`+e.name+`"}}`)
+	e.remove(ns)
+	e.eventually("kept, since it is not empty", func() bool { return e.failing(ns) == ReasonNotEmpty })
+	if field(e.get(ns), "metadata", "deletionTimestamp") != nil {
+		t.Fatal("deleted with what is not ours inside")
+	}
+}
+
+// What could not be looked for is not concluded to be absent.
+func TestNamespaceIsKeptWhileItsContentIsNotKnown(t *testing.T) {
+	e := newEnv(t, destination(t))
+	e.start()
+	ns := topology.Key{Version: "v1", Resource: "namespaces", Name: e.name}
+	e.want(ns, "Namespace", nil)
+	e.eventually("created", func() bool { return e.get(ns) != nil })
+	e.put(topology.Key{Group: "batch", Version: "v1", Resource: "cronjobs", Namespace: e.name, Name: "theirs"},
+		`{"apiVersion":"batch/v1","kind":"CronJob","metadata":{"name":"theirs","namespace":"`+e.name+`"},"spec":{"schedule":"@daily",
+		"jobTemplate":{"spec":{"template":{"spec":{"restartPolicy":"Never","containers":[{"name":"c","image":"c"}]}}}}}}`)
+	broken := func(r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodGet && r.URL.Path == "/apis/batch/v1" {
+			return answer(http.StatusInternalServerError, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"InternalError","code":500}`), nil
+		}
+		return nil, nil
+	}
+	e.traffic.disturb.Store(&broken)
+	e.remove(ns)
+	e.eventually("visible as failing", func() bool { return e.failing(ns) != "" })
+	if field(e.get(ns), "metadata", "deletionTimestamp") != nil {
+		t.Fatal("deleted although its content could not be listed")
+	}
+	e.traffic.disturb.Store(nil)
+	e.eventually("kept, since it is not empty", func() bool { return e.failing(ns) == ReasonNotEmpty })
+}
+
+// Taking a late create back is a write: suspended, or fenced, it waits.
+func TestUndoWaitsForTheGate(t *testing.T) {
+	e := newEnv(t, destination(t))
+	e.namespace()
+	var alive atomic.Bool
+	alive.Store(true)
+	s := New(Options{
+		Settings: e.live, Log: e.log, Topics: e.topics, State: e.store.Stage(Component), Destination: e.counted,
+		Logger: quiet(), InstanceID: "zombie", Incarnation: "zombie", FenceEvery: 200 * time.Millisecond, Session: time.Second,
+	})
+	e.sync = s
+	ctx := t.Context()
+	s.background = ctx
+	w, err := e.log.Writer()
+	must(t, err)
+	s.writer = w
+	go func() { _ = s.fence.run(ctx) }()
+	go func() { _ = s.identity.run(ctx) }()
+	number := topology.PartitionOf(e.key("a").String(), testPartitions)
+	bounds, err := e.log.Bounds(ctx, e.topics.Desired, number)
+	must(t, err)
+	go func() { _ = s.runPartition(ctx, stream.NewAssignment(bounds, alive.Load, nil)) }()
+
+	var created atomic.Bool
+	after := func(r *http.Request) {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/configmaps") && created.CompareAndSwap(false, true) {
+			e.suspend(true)
+			alive.Store(false)
+			e.remove(e.key("a"))
+		}
+	}
+	e.traffic.after.Store(&after)
+	e.want(e.key("a"), "ConfigMap", data("x", "1"))
+	e.eventually("created", func() bool { return created.Load() && e.get(e.key("a")) != nil })
+	e.never(1500*time.Millisecond, "undone while suspended", func() bool { return e.get(e.key("a")) == nil })
+	e.suspend(false)
+	e.eventually("undone", func() bool { return e.get(e.key("a")) == nil })
+	s.undoing.Wait()
+}
+
+func (e *env) suspend(on bool) { e.set(func(s *settings.Settings) { s.Suspend = on }) }
