@@ -38,6 +38,9 @@ const (
 	// maxRecordBatch bounds what one produce batch holds: an object of 1.5 MB with
 	// its headers, with room. Topics take 4 MiB (topology.TopicSettings).
 	maxRecordBatch = 3 << 20
+	// MaxRecordBytes is how large a record Append surely takes: key, value and
+	// headers, each of these with 16 bytes around it.
+	MaxRecordBytes = maxRecordBatch - 4<<10
 	// fetchPartitionBytes is what one fetch takes of one partition.
 	fetchPartitionBytes = 2 << 20
 	fetchBytes          = 16 << 20

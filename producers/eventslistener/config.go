@@ -113,6 +113,22 @@ func (t *term) loggedSource() string {
 	return uid
 }
 
+// loggedDestination is the destination of the last configuration in the log.
+func (t *term) loggedDestination() (uid string) {
+	if told := t.config.named(); told.Generation != 0 {
+		return told.DestinationUID
+	}
+	var generation int64
+	for _, p := range t.m.parts {
+		p.mu.Lock()
+		if p.facts.Generation > generation {
+			generation, uid = p.facts.Generation, p.facts.DestinationUID
+		}
+		p.mu.Unlock()
+	}
+	return uid
+}
+
 func (t *term) halt(message string) {
 	t.mu.Lock()
 	t.halted = message
@@ -144,6 +160,10 @@ func (t *term) configure(ctx context.Context, s settings.Settings) error {
 	config.Replication = t.resolver.resolve(ctx, s)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if config.DestinationUID == "" {
+		// Not reached yet: the loop guard goes on with the one it was.
+		config.DestinationUID = t.loggedDestination()
 	}
 	c := &t.config
 	c.mu.Lock()

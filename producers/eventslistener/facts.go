@@ -14,10 +14,11 @@ const metaFacts = "facts"
 // facts is what the records of a partition say about everything but keys. They
 // are kept beside the position and found again by reading the partition.
 type facts struct {
-	// ConfigHash, Generation and SourceUID of the last Configured record.
-	ConfigHash string `json:"configHash,omitempty"`
-	Generation int64  `json:"generation,omitempty"`
-	SourceUID  string `json:"sourceUID,omitempty"`
+	// ConfigHash, Generation and the clusters of the last Configured record.
+	ConfigHash     string `json:"configHash,omitempty"`
+	Generation     int64  `json:"generation,omitempty"`
+	SourceUID      string `json:"sourceUID,omitempty"`
+	DestinationUID string `json:"destinationUID,omitempty"`
 	// Epoch is the highest of any record.
 	Epoch int64 `json:"epoch,omitempty"`
 	// Alive is when the last heartbeat was written.
@@ -72,7 +73,7 @@ func (f *facts) apply(r *topology.Record) {
 	case topology.Configured:
 		var c topology.Config
 		if json.Unmarshal(r.Body, &c) == nil && c.Generation >= f.Generation {
-			f.ConfigHash, f.Generation, f.SourceUID = c.Hash(), c.Generation, c.SourceUID
+			f.ConfigHash, f.Generation, f.SourceUID, f.DestinationUID = c.Hash(), c.Generation, c.SourceUID, c.DestinationUID
 		}
 	case topology.Heartbeat:
 		if r.ObservedAt.After(f.Alive) {

@@ -133,6 +133,40 @@ func TestResyncAndConfiguration(t *testing.T) {
 	}
 }
 
+// The loop guard learns of a destination that was away at first, and does not
+// lose it to one that is away at a later start.
+func TestDestinationLearnedLaterIsLogged(t *testing.T) {
+	w := newWorld(t, source(t), configMaps)
+	last := func() (destination string) {
+		for _, r := range w.ofKind(topology.Configured) {
+			var c topology.Config
+			if err := json.Unmarshal(r.Body, &c); err != nil {
+				t.Fatal(err)
+			}
+			destination = c.DestinationUID
+		}
+		return destination
+	}
+	s := w.settings.Load()
+	s.Config.DestinationUID = ""
+	w.settings.Set(s)
+	r := w.start()
+	w.listed("core/v1/configmaps")
+	s.Config.DestinationUID = "far"
+	w.settings.Set(s)
+	w.eventually("logged", func() bool { return last() == "far" })
+	w.listed("core/v1/configmaps")
+	r.stop()
+	s.Config.DestinationUID = ""
+	w.settings.Set(s)
+	before := len(w.ofKind(topology.Configured))
+	w.start()
+	w.listed("core/v1/configmaps")
+	if after := len(w.ofKind(topology.Configured)); last() != "far" || after != before {
+		t.Errorf("a start without the destination logged %d configurations, the last with destination %q", after-before, last())
+	}
+}
+
 func TestLargeObject(t *testing.T) {
 	w := newWorld(t, source(t), configMaps)
 	w.start()
@@ -150,6 +184,46 @@ func TestLargeObject(t *testing.T) {
 		rs := w.ofKey(w.thingKey(e, "huge"))
 		return len(rs) == 1 && len(rs[0].Body) > 1_400_000
 	})
+}
+
+// An object of a megabyte may be several in JSON, more than the log takes. It is
+// named in status, and stops nothing else.
+func TestObjectTooLargeForTheLog(t *testing.T) {
+	w := newWorld(t, source(t), configMaps)
+	r := w.start()
+	w.configMap("before", map[string]string{"a": "1"})
+	w.becomes("configmaps", "before", "create")
+	// Each of these is six bytes in the server's JSON.
+	w.create(w.resource(configMaps), w.namespace, []byte(`{"metadata":{"name":"large"},"data":{"a":"`+strings.Repeat("<", 700_000)+`"}}`))
+	w.configMap("after", map[string]string{"a": "1"})
+	w.becomes("configmaps", "after", "create")
+	failing := func() []v1alpha1.FailingObject { return r.status().Failing }
+	w.eventually("named in status", func() bool { return len(failing()) == 1 })
+	if f := failing()[0]; f.Object != w.key("configmaps", "large").String() || f.Reason != "TooLarge" || r.status().Objects.Failed != 1 {
+		t.Errorf("in status: %+v, %+v", f, r.status().Objects)
+	}
+	r.relistAll()
+	w.listed("core/v1/configmaps")
+	if n := len(failing()); n != 1 || !r.status().Components[0].Ready {
+		t.Errorf("%d objects fail after another listing; %+v", n, r.status().Components[0])
+	}
+	w.patch(configMaps, w.key("configmaps", "large"), `[{"op":"replace","path":"/data/a","value":"small"}]`)
+	w.becomes("configmaps", "large", "create")
+	w.eventually("forgotten", func() bool { return len(failing()) == 0 })
+	// One that grows keeps its last state in the log until it is deleted.
+	w.patch(configMaps, w.key("configmaps", "large"), `[{"op":"replace","path":"/data/a","value":"`+strings.Repeat("<", 700_000)+`"}]`)
+	w.eventually("named again", func() bool { return len(failing()) == 1 })
+	w.delete(configMaps, "large")
+	w.becomes("configmaps", "large", "create delete")
+	w.eventually("forgotten", func() bool { return len(failing()) == 0 })
+}
+
+// relistAll asks for a listing of everything.
+func (r *running) relistAll() {
+	r.mu.Lock()
+	t := r.term
+	r.mu.Unlock()
+	t.relist()
 }
 
 func TestHeartbeatsVerify(t *testing.T) {

@@ -198,6 +198,7 @@ func (h *objects) complete(ctx context.Context, l *listing) error {
 	} else {
 		t.log.InfoContext(ctx, logging.ListedObjects, t.cluster(), "resource", h.lf.subject, "objects", l.items)
 	}
+	t.oversize.retain(h.lf.subject+"/", l.has)
 	absent, err := h.missing(ctx, l)
 	if err != nil {
 		return err

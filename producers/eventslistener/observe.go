@@ -37,6 +37,7 @@ const (
 	appended
 	stale
 	skipped
+	refused
 )
 
 // observe appends a state of an object if the log does not hold it or a newer
@@ -77,16 +78,22 @@ func (t *term) observe(ctx context.Context, o *object, c cause) (outcome, error)
 	if what != appended {
 		if what == stale {
 			t.l.counts.stale.Add(1)
+		} else {
+			t.oversize.drop(key)
 		}
 		return what, nil
 	}
 	recreated := known && !cur.Deleted && !o.deleted && cur.UID != "" && o.uid != "" && cur.UID != o.uid
+	rec := t.record(o, s, c, key, cur, known && !recreated)
+	if t.refused(ctx, o, key, rec) {
+		return refused, nil
+	}
+	t.oversize.drop(key)
 	if recreated {
 		if err := p.append(ctx, t.farewell(o, key, cur, c)); err != nil {
 			return stale, err
 		}
 	}
-	rec := t.record(o, s, c, key, cur, known && !recreated)
 	t.say(ctx, o, rec.Op, cur, known && !recreated, c)
 	if err := p.append(ctx, rec); err != nil {
 		return stale, err

@@ -90,6 +90,7 @@ func (l *Listener) Report(s *v1alpha1.LiveSynchronizationStatus) {
 	t.config.mu.Unlock()
 	condition(s, ConditionConfigRefused, refused != "", "Invalid", refused)
 
+	t.oversize.report(s)
 	failing := t.reportResources(s)
 	switch {
 	case halted != "":

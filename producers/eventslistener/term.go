@@ -50,6 +50,7 @@ type term struct {
 	pace     *pacer
 	requests *requests
 	resolver *resolver
+	oversize oversize
 	// pages holds a token for each page of a listing in memory.
 	pages chan struct{}
 
