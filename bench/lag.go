@@ -73,6 +73,9 @@ func (b *bench) bareLoop(ctx context.Context, written *atomic.Int64) error {
 	defer w.Stop()
 	for e := range w.ResultChan() {
 		m, ok := e.Object.(*corev1.ConfigMap)
+		if ctx.Err() != nil {
+			return nil
+		}
 		if !ok {
 			return fmt.Errorf("watch: %v", e.Object)
 		}

@@ -26,11 +26,11 @@ const (
 
 	// Small on purpose: entries are some 200 bytes, and the memory of a process
 	// must not grow with what it remembers.
-	memTableSize     = 16 << 20
+	memTableSize     = 4 << 20
 	valueLogFileSize = 16 << 20
 	// valueThreshold: only larger values go to the value log. Ours never are, so
 	// the value log stays empty and needs no collecting.
-	valueThreshold = 1 << 20
+	valueThreshold = 256 << 10
 
 	gcInterval = 10 * time.Minute
 )
