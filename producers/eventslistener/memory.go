@@ -25,6 +25,9 @@ var errBeginAgain = errors.New("memory and log have parted")
 // nothing while one is. A crash between append and commit is harmless: the next
 // term reads from the committed position to the end before it compares.
 type memory struct {
+	// ctx is that of the term, and ends nothing sooner: a record on its way to
+	// the log, or a commit behind it, belongs to no resource that may end alone.
+	ctx         context.Context
 	log         *stream.Client
 	stage       *state.Stage
 	writer      *stream.Writer
@@ -173,7 +176,7 @@ func (p *part) append(ctx context.Context, rec *topology.Record) error {
 	p.m.counts.appended.Add(1)
 	encoded := rec.Encode(p.m.topic, p.id.Number)
 	rec.Body, rec.Managers, rec.NamespaceLabels, rec.NamespaceAnnotations = bodyToRemember(rec), nil, nil, nil
-	p.m.writer.Append(ctx, encoded, func(k *kgoRecord, err error) {
+	p.m.writer.Append(p.m.ctx, encoded, func(k *kgoRecord, err error) {
 		if err != nil {
 			p.m.fail(fmt.Errorf("appending to %s: %w", p.m.topic, err))
 			return
@@ -230,7 +233,7 @@ func (m *memory) flush(ctx context.Context) error {
 				return context.Cause(ctx)
 			}
 		}
-		if err := p.commit(ctx); err != nil {
+		if err := p.commit(); err != nil {
 			return err
 		}
 	}
@@ -241,18 +244,27 @@ func (m *memory) flush(ctx context.Context) error {
 func (m *memory) committer(ctx context.Context, interval time.Duration) {
 	for sleep(ctx, interval) {
 		for _, p := range m.parts {
-			if err := p.commit(ctx); err != nil {
-				m.fail(err)
+			if err := p.commit(); err != nil {
 				return
 			}
 		}
 	}
 }
 
-// commit remembers what has landed since the last time.
-func (p *part) commit(ctx context.Context) error {
+// commit remembers what has landed since the last time. An error ends the term:
+// what was to be remembered is gone from the queue, and the next commit would
+// set the position behind it (guarantee 1); the next term reads it again.
+func (p *part) commit() error {
 	p.commits.Lock()
 	defer p.commits.Unlock()
+	err := p.remember(p.m.ctx)
+	if err != nil {
+		p.m.fail(err)
+	}
+	return err
+}
+
+func (p *part) remember(ctx context.Context) error {
 	p.mu.Lock()
 	landed, holes, next := p.landed, p.holes, p.next
 	p.landed, p.holes = nil, nil

@@ -114,7 +114,7 @@ func (t *term) open(ctx context.Context) error {
 		return fmt.Errorf("making a writer: %w", err)
 	}
 	m := &memory{
-		log: t.opts.Log, stage: t.opts.State, writer: w, topic: t.opts.Topics.Changes, incarnation: t.opts.Incarnation,
+		ctx: ctx, log: t.opts.Log, stage: t.opts.State, writer: w, topic: t.opts.Topics.Changes, incarnation: t.opts.Incarnation,
 		alive: t.a.Alive, fail: t.end, suspect: t.requests.suspect, foreign: t.foreign, counts: &t.l.counts,
 	}
 	t.m = m
@@ -179,8 +179,8 @@ func (t *term) round(ctx context.Context) error {
 	run(t.requests.run)
 	t.setReady(true)
 	<-ctx.Done()
-	work.Wait()
 	t.setReady(false)
+	work.Wait()
 	return context.Cause(ctx)
 }
 
