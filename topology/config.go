@@ -26,10 +26,10 @@ type Config struct {
 }
 
 // Hash tells whether two configurations compute alike: over everything but the
-// generation, the destination (a new destination changes no desired state) and
-// what only scheduling needs.
+// generation and what only scheduling needs. The destination counts: what came
+// from there is not sent back (SkipLoop).
 func (c Config) Hash() string {
-	c.Generation, c.DestinationUID = 0, ""
+	c.Generation = 0
 	c.Replication.ResyncPeriod = nil
 	b, _ := json.Marshal(c) // plain data always marshals
 	sum := sha256.Sum256(b)

@@ -154,8 +154,7 @@ func TestDestinationLearnedLaterIsLogged(t *testing.T) {
 	w.listed("core/v1/configmaps")
 	s.Config.DestinationUID = "far"
 	w.settings.Set(s)
-	w.eventually("logged", func() bool { return last() == "far" })
-	w.listed("core/v1/configmaps")
+	w.eventually("logged", func() bool { return last() == "far" && len(w.ofKind(topology.Configured)) == 2*testPartitions })
 	r.stop()
 	s.Config.DestinationUID = ""
 	w.settings.Set(s)
