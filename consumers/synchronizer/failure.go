@@ -85,7 +85,7 @@ func classify(err error, namespace string) (reason, message string) {
 		return ReasonNamespaceMissing, "waits for namespace " + namespace
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return ReasonNamespaceTerminating, "waits for namespace " + namespace + " to be gone and to come again"
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err), errors.Is(err, kube.ErrNotServed):
 		return ReasonNotServed, err.Error()
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
 		return ReasonInvalid, err.Error()

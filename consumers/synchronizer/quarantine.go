@@ -60,7 +60,10 @@ func (s *Synchronizer) delay(attempts int) time.Duration {
 }
 
 // retryEvery is how often the quarantine is looked through.
-const retryEvery = 250 * time.Millisecond
+const (
+	retryEvery    = 250 * time.Millisecond
+	maxRetryEvery = 5 * time.Second
+)
 
 // retryLoop tries again what is due, until ctx ends.
 func (p *partition) retryLoop(ctx context.Context) error {
@@ -84,7 +87,7 @@ func (p *partition) retryLoop(ctx context.Context) error {
 		// Where many fail, a replay reads much of the partition: no more than a
 		// quarter of the time goes into that, and what falls due meanwhile is read
 		// in one go.
-		t.Reset(max(retryEvery, 3*time.Since(began)))
+		t.Reset(min(max(retryEvery, 3*time.Since(began)), maxRetryEvery))
 	}
 }
 

@@ -38,6 +38,9 @@ func serve(t *testing.T, handle http.HandlerFunc, opts ...Option) *Client {
 	return c
 }
 
+// notServed: nothing may be concluded about the object.
+func notServed(err error) bool { return errors.Is(err, ErrNotServed) && !apierrors.IsNotFound(err) }
+
 func TestErrors(t *testing.T) {
 	status := func(code int, reason, details string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -61,7 +64,9 @@ func TestErrors(t *testing.T) {
 		unavailable bool
 		retryAfter  time.Duration
 	}{
-		"not found":          {handle: status(404, "NotFound", ""), is: apierrors.IsNotFound},
+		"not found":          {handle: status(404, "NotFound", `"name":"a","kind":"configmaps"`), is: apierrors.IsNotFound},
+		"not served":         {handle: status(404, "NotFound", ""), is: notServed},
+		"of another object":  {handle: status(404, "NotFound", `"name":"b","kind":"configmaps"`), is: notServed},
 		"conflict":           {handle: status(409, "Conflict", ""), is: apierrors.IsConflict},
 		"already exists":     {handle: status(409, "AlreadyExists", ""), is: apierrors.IsAlreadyExists},
 		"invalid":            {handle: status(422, "Invalid", ""), is: apierrors.IsInvalid},
@@ -78,7 +83,7 @@ func TestErrors(t *testing.T) {
 		"bad gateway":     {handle: plain(502, "<html>"), is: isAnswer, unavailable: true},
 		"no servers":      {handle: plain(503, "<html>", "Retry-After", "2"), is: isAnswer, unavailable: true, retryAfter: 2 * time.Second},
 		"redirect":        {handle: plain(302, "", "Location", "/elsewhere"), is: isAnswer},
-		"text not found":  {handle: plain(404, "404 page not found"), is: apierrors.IsNotFound},
+		"text not found":  {handle: plain(404, "404 page not found"), is: notServed},
 		"connection cut":  {handle: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, is: Unavailable, unavailable: true},
 		"cut in the body": {handle: plain(200, "{", "Content-Length", "100"), is: Unavailable, unavailable: true},
 	} {

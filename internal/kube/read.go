@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/afterimage-dr/afterimage/topology"
@@ -160,7 +162,24 @@ func withType(item, typed []byte) (json.RawMessage, error) {
 	return append(out, item[1:]...), nil
 }
 
-// Get reads one object, consistently; apierrors.IsNotFound.
+// Get reads one object, consistently. apierrors.IsNotFound is the server's word
+// that there is no object of that name, from which deletes are concluded; a 404
+// that does not name the object (the resource is not served, or a proxy found
+// nothing behind it) is [ErrNotServed] and no such word.
 func (c *Client) Get(ctx context.Context, r Resource, key topology.Key) ([]byte, error) {
-	return c.object(ctx, of(http.MethodGet, r, key))
+	object, err := c.object(ctx, of(http.MethodGet, r, key))
+	if apierrors.IsNotFound(err) && !names(err, key.Name) {
+		err = fmt.Errorf("%s: %w (%v)", key, ErrNotServed, err)
+	}
+	return object, err
+}
+
+// names tells whether an API server's error is about the object of a name.
+func names(err error, name string) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || apierrors.IsUnexpectedServerError(err) {
+		return false
+	}
+	d := status.Status().Details
+	return d != nil && d.Name == name
 }

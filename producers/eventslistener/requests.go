@@ -319,13 +319,13 @@ func (q *requests) repairs(ctx context.Context) {
 // repair makes the newest state of a key its last record again (guarantee 4).
 func (q *requests) repair(ctx context.Context, key string) {
 	wait := backoff{max: q.t.opts.Retry}
-	for ctx.Err() == nil {
+	for tries := 0; ctx.Err() == nil; tries++ {
 		err := q.repairOnce(ctx, key)
 		if err == nil {
 			q.t.l.counts.repaired.Add(1)
 			return
 		}
-		if errors.Is(err, kube.ErrNotServed) {
+		if errors.Is(err, kube.ErrNotServed) && tries > 2 { // a proxy may say so in passing
 			return // nothing of it can be read; its objects count as unknown
 		}
 		wait.after(ctx, err)
