@@ -115,6 +115,11 @@ func (lf *life) page(ctx context.Context, opts kube.ListOptions, before string, 
 		}
 	}
 	page, err := t.source.ListPage(ctx, lf.r, opts)
+	if err == nil {
+		// Before anything of it is taken for the source's: the kubeconfig may lead
+		// elsewhere since the last look.
+		err = t.sameCluster(ctx)
+	}
 	if err != nil {
 		return opts, err
 	}

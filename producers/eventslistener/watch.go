@@ -103,6 +103,10 @@ func (lf *life) connection(ctx context.Context, rv *string) error {
 		return err
 	}
 	defer w.Close()
+	// A new connection may lead elsewhere than the last one did.
+	if err := lf.t.sameCluster(ctx); err != nil {
+		return err
+	}
 	lf.connected(w, cancel)
 	defer lf.connected(nil, nil)
 	if reason, _ := lf.health.Reason(); reason != watchHung {
