@@ -1,11 +1,13 @@
 package eventslistener
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -15,6 +17,7 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/state"
+	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // metaAliases is the name, in partition 0, of what names were resolved to. A
@@ -190,13 +193,29 @@ func (r *resolver) saveAliases(ctx context.Context) {
 }
 
 // failing are the entries of which it is not known whether the source serves
-// them; what it certainly does not serve has no objects to wait for.
+// them, and those it serves no longer; what it never served has no objects to
+// wait for.
 func (r *resolver) failing() []string {
 	var names []string
 	for name, err := range r.unserved() {
-		if !errors.Is(err, kube.ErrNotServed) {
+		if !errors.Is(err, kube.ErrNotServed) || r.left(name) > 0 {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// left is how many live objects the log holds of an entry. Of one that the source
+// does not serve nobody sees what became of them: a version that was taken away
+// has objects that go on changing under another one, and a kind that was deleted
+// while nobody watched has deletes that never arrive (guarantee 6).
+func (r *resolver) left(name string) int64 {
+	part := strings.Split(name, "/")
+	if len(part) != 3 {
+		return 0
+	}
+	r.mu.Lock()
+	plural := cmp.Or(r.aliases[name], part[2])
+	r.mu.Unlock()
+	return r.t.m.tracked(topology.ResourcePrefix(schema.GroupVersionResource{Group: part[0], Version: part[1], Resource: plural}))
 }

@@ -437,3 +437,40 @@ func (w *world) lastConfigHas(resource string) bool {
 	rs := w.ofKind(topology.Configured)
 	return len(rs) > 0 && strings.Contains(string(rs[len(rs)-1].Body), `"resource":"`+resource+`"`)
 }
+
+// A version that the source stops to serve has objects that go on changing
+// unseen: that is not the same as a resource that is not there yet.
+func TestResourceServedNoLonger(t *testing.T) {
+	w := newWorld(t, source(t))
+	e := w.crd()
+	w.setResources(e)
+	w.thing(e, "a")
+	r := w.start()
+	w.eventually("logged and ready", func() bool { return allAre(w.things(e), 1, "create") && r.status().Components[0].Ready })
+	crd := topology.Key{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions", Name: "things." + e.Group}
+	crds := v1alpha1.Resource{Group: crd.Group, Version: crd.Version, Resource: crd.Resource}
+	w.patch(crds, crd, `[{"op":"replace","path":"/spec/versions/0/served","value":false}]`)
+	w.eventually("said in status", func() bool {
+		s := r.status()
+		return len(s.Resources) == 1 && s.Resources[0].Reason == "NoLongerServed" && !s.Components[0].Ready
+	})
+	if names := r.current().resolver.failing(); len(names) != 1 {
+		t.Errorf("counts as verified: failing are %v", names)
+	}
+	w.patch(crds, crd, `[{"op":"replace","path":"/spec/versions/0/served","value":true}]`)
+	w.eventually("ready again", func() bool { return r.status().Components[0].Ready })
+	if got := w.things(e); !allAre(got, 1, "create") {
+		t.Errorf("logged: %v", got)
+	}
+	// A kind that is deleted takes its objects along, which is seen.
+	if err := w.kube.Delete(t.Context(), w.resource(crds), crd, kube.Preconditions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("waited for", func() bool {
+		s := r.status()
+		return len(s.Resources) == 1 && s.Resources[0].Reason == "NotServed" && s.Components[0].Ready
+	})
+	if got := w.things(e); !allAre(got, 1, "create delete") {
+		t.Errorf("logged: %v", got)
+	}
+}

@@ -120,6 +120,11 @@ func (t *term) reportResources(s *v1alpha1.LiveSynchronizationStatus) (failing [
 		switch {
 		case err == nil:
 			r.Reason, r.Message = "Resolving", "asking the source for it"
+		case r.Reason == "NotServed" && t.resolver.left(name) > 0:
+			r.Reason = "NoLongerServed"
+			r.Message = fmt.Sprintf("the source does not serve it any more, but the log holds %d of its objects and nobody sees what becomes of them: "+
+				"name the version that is served, or take the resource out of the configuration", t.resolver.left(name))
+			failing = append(failing, r.Resource)
 		case r.Reason == "NotServed":
 			r.Message = "the source does not serve it (yet): waited for"
 		default:

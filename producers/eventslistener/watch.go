@@ -30,7 +30,7 @@ func (lf *life) follow(ctx context.Context, rv string) error {
 			switch err := lf.back(ctx, away); {
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
-			case ends(err):
+			case ends(err) || apierrors.IsNotFound(err):
 				return err
 			case err != nil:
 				away = true
