@@ -35,14 +35,63 @@ type history struct {
 	broken []string
 	// newEpoch allows a key to go back under a higher epoch.
 	newEpoch bool
-	cancel   context.CancelFunc
-	done     chan struct{}
+	// undo is how long a life that ended may be back before its second end.
+	undo   time.Duration
+	back   map[string]resurrection
+	undone int
+	cancel context.CancelFunc
+	done   chan struct{}
 }
 
 type moment struct {
 	life, state int
 	gone        bool
 	epoch       int64
+}
+
+// resurrection is a life that came back after its end.
+type resurrection struct {
+	since time.Time
+	what  string
+}
+
+// mustUndoWithin is for a process that was stopped and continued: what it writes
+// with its first breath may bring back what is deleted, but not for longer.
+func (h *history) mustUndoWithin(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.undo, h.back = d, map[string]resurrection{}
+}
+
+// resurrected notes a life that is back, and its second end or replacement. It
+// tells whether that is all there is to say about the event.
+func (h *history) resurrected(key string, before, now moment) bool {
+	if h.undo == 0 {
+		return false
+	}
+	r, isBack := h.back[key]
+	switch {
+	case !isBack && before.gone && !now.gone && now.life <= before.life:
+		h.back[key] = resurrection{time.Now(), fmt.Sprintf("%s: life %d came back after the end of life %d", key, now.life, before.life)}
+		return true
+	case !isBack:
+		return false
+	case !now.gone && now.life <= before.life:
+		return true // still back
+	}
+	delete(h.back, key)
+	h.undone++
+	if d := time.Since(r.since); d > h.undo {
+		h.broken = append(h.broken, fmt.Sprintf("%s, for %s", r.what, d))
+	}
+	return now.life <= before.life // its second end; else a newer life took its place
+}
+
+// undos is how many resurrections were undone so far.
+func (h *history) undos() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.undone
 }
 
 // mayGoBackInNewEpoch is for a source that goes back itself.
@@ -121,6 +170,9 @@ func (h *history) observe(kind watch.EventType, o *unstructured.Unstructured) {
 	}
 	before := h.seen[key]
 	h.events = append(h.events, fmt.Sprintf("%s %s %s life %d state %d version %s", time.Now().UTC().Format(time.RFC3339Nano), kind, key, now.life, now.state, o.GetAnnotations()["afterimage.io/version"]))
+	if h.resurrected(key, before, now) {
+		return
+	}
 	switch {
 	case h.newEpoch && now.epoch > before.epoch:
 	case now.life < before.life:
@@ -154,6 +206,9 @@ func (h *history) check(t *testing.T) {
 	defer h.mu.Unlock()
 	if len(h.events) == 0 {
 		t.Error("the history is empty: the watch saw nothing, so nothing was checked")
+	}
+	for _, r := range h.back {
+		h.broken = append(h.broken, fmt.Sprintf("%s, and is still there after %s", r.what, time.Since(r.since)))
 	}
 	if len(h.broken) == 0 {
 		return

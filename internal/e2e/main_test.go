@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 			}
 		}
 	}
+	if err := stopBroker(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	if program.path != "" {
 		_ = os.RemoveAll(filepath.Dir(program.path))
 	}

@@ -33,6 +33,9 @@ type rig struct {
 	source, destination *clusterSide
 	// args and env are added to every start.
 	args, env []string
+	// member tells processes that share the manifests apart; each has a data
+	// directory and a log of its own.
+	member string
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -127,9 +130,9 @@ func (r *rig) side(which string) *clusterSide {
 	return r.destination
 }
 
-func (r *rig) dataDir() string     { return filepath.Join(r.dir, "data") }
+func (r *rig) dataDir() string     { return filepath.Join(r.dir, "data"+r.member) }
 func (r *rig) manifestDir() string { return filepath.Join(r.dir, "manifests") }
-func (r *rig) logFile() string     { return filepath.Join(r.dir, "afterimage.log") }
+func (r *rig) logFile() string     { return filepath.Join(r.dir, "afterimage"+r.member+".log") }
 
 const assets = `apiVersion: assets.astronetes.io/v1alpha1
 kind: KubernetesCluster
@@ -183,6 +186,35 @@ func (r *rig) start(env ...string) error {
 	r.exit = exit
 	cmd := r.cmd
 	go func() { exit <- cmd.Wait(); close(exit) }()
+	return nil
+}
+
+// signal sends a signal to the process.
+func (r *rig) signal(s syscall.Signal) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cmd == nil {
+		return errors.New("not running")
+	}
+	return r.cmd.Process.Signal(s)
+}
+
+// stopped tells whether the process is stopped in its tracks (SIGSTOP).
+func (r *rig) stopped() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cmd == nil {
+		return errors.New("not running")
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.cmd.Process.Pid))
+	if err != nil {
+		return err
+	}
+	// The state follows the name in parentheses.
+	_, after, _ := strings.Cut(string(b), ") ")
+	if !strings.HasPrefix(after, "T") {
+		return fmt.Errorf("the process is in state %.1s, not stopped", after)
+	}
 	return nil
 }
 
@@ -254,6 +286,12 @@ func (r *rig) status() (v1alpha1.LiveSynchronizationStatus, error) {
 
 // close ends everything and removes what the test made in both clusters.
 func (r *rig) close(failed bool, say func(...any)) {
+	if failed && r.signal(syscall.SIGQUIT) == nil { // what it is doing goes to its log
+		select {
+		case <-r.exited():
+		case <-time.After(3 * time.Second):
+		}
+	}
 	r.kill()
 	for _, s := range []*clusterSide{r.source, r.destination} {
 		if s == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -83,6 +84,22 @@ func (w *workload) step(ctx context.Context, dice int, ns, name string) error {
 	}
 	w.live[key] = m
 	return nil
+}
+
+// clear deletes everything that lives.
+func (w *workload) clear(t *testing.T) {
+	t.Helper()
+	for key, m := range w.live {
+		if m.gone {
+			continue
+		}
+		ns, name, _ := strings.Cut(key, "/")
+		if err := w.client.Resource(configMaps).Namespace(ns).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		m.gone = true
+		w.live[key] = m
+	}
 }
 
 // recall makes the workload go on from what the source holds, after it was set
