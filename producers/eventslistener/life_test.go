@@ -581,6 +581,33 @@ func TestManyRequestsForMissingAreHeldBack(t *testing.T) {
 	w.eventually("deleted as confirmed", func() bool { return len(w.things(e)) == 16 })
 }
 
+// A comparison that asks for more than one fetch brings is judged as a whole: a
+// part of it, by itself less than half of everything, must not slip through.
+func TestRequestsOfManyFetchesAreJudgedTogether(t *testing.T) {
+	w := newWorld(t, source(t))
+	e := w.crd()
+	w.setResources(e)
+	const there, orphans = 40, 60
+	for i := range there {
+		w.thing(e, fmt.Sprint("there-", i))
+	}
+	r := w.start()
+	w.eventually("logged", func() bool { return allAre(w.things(e), there, "create") })
+	// In parts, as fetches cut them.
+	for part := range 3 {
+		for i := range orphans / 3 {
+			w.request(w.thingKey(e, fmt.Sprintf("orphan-%d-%d", part, i)), "absent in the source")
+		}
+		time.Sleep(gathering / 3)
+	}
+	w.eventually("held back", func() bool {
+		return strings.Contains(r.condition(ConditionPruneBlocked), "60 of 100")
+	})
+	if got := w.things(e); len(got) != there {
+		t.Errorf("%d objects deleted although held back", len(got)-there)
+	}
+}
+
 func TestSourceDownAtStart(t *testing.T) {
 	c := own(t)
 	w := newWorld(t, c.Cluster, configMaps)

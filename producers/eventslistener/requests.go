@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
@@ -93,20 +94,9 @@ func (q *requests) tail(ctx context.Context, p stream.Partition, id state.Partit
 	}
 	defer tail.Close()
 	for {
-		recs, err := tail.Next(ctx)
+		asked, next, err := q.gather(ctx, tail)
 		if err != nil {
 			return fmt.Errorf("reading requests: %w", err)
-		}
-		asked := map[string]string{} // duplicates are one
-		for _, k := range recs {
-			rec, err := topology.Decode(k)
-			if err != nil || rec.Kind != topology.Object {
-				q.t.l.counts.undecodable.Add(1)
-				continue
-			}
-			if !q.isAnswered(rec.Key, rec.Offset) {
-				asked[rec.Key] = rec.Reason
-			}
 		}
 		// What the breaker holds back is looked at with it, so that a person
 		// confirms all of it at once.
@@ -118,7 +108,6 @@ func (q *requests) tail(ctx context.Context, p stream.Partition, id state.Partit
 		if err := q.t.m.flush(ctx); err != nil {
 			return err
 		}
-		next := recs[len(recs)-1].Offset + 1
 		q.mu.Lock()
 		maps.DeleteFunc(q.answered, func(_ string, end int64) bool { return end <= next })
 		q.mu.Unlock()
@@ -126,6 +115,55 @@ func (q *requests) tail(ctx context.Context, p stream.Partition, id state.Partit
 			return err
 		}
 		q.t.a.Commit(next)
+	}
+}
+
+// gathering is the longest pause between requests that come together; maxGathered
+// is how many are answered at once, and gatheredFor how long the first may wait
+// for the last.
+const (
+	gathering   = 300 * time.Millisecond
+	gatheredFor = 10 * time.Second
+	maxGathered = 20_000
+)
+
+// gather takes what was requested together: a comparison that asks for thousands
+// reaches us in many fetches, and the breaker must judge it as a whole
+// (guarantee 8). It returns the keys, duplicates as one, and the offset behind.
+func (q *requests) gather(ctx context.Context, tail *stream.Tail) (asked map[string]string, next int64, err error) {
+	asked = map[string]string{}
+	var began time.Time
+	for first := true; ; first = false {
+		var recs []*kgo.Record
+		if first {
+			recs, err = tail.Next(ctx)
+			began = time.Now()
+		} else {
+			more, cancel := context.WithTimeout(ctx, gathering)
+			recs, err = tail.Next(more)
+			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+				cancel()
+				return asked, next, nil
+			}
+			cancel()
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, k := range recs {
+			next = k.Offset + 1
+			rec, err := topology.Decode(k)
+			if err != nil || rec.Kind != topology.Object {
+				q.t.l.counts.undecodable.Add(1)
+				continue
+			}
+			if !q.isAnswered(rec.Key, rec.Offset) {
+				asked[rec.Key] = rec.Reason
+			}
+		}
+		if len(asked) >= maxGathered || time.Since(began) > gatheredFor {
+			return asked, next, nil
+		}
 	}
 }
 
