@@ -29,6 +29,8 @@ type listing struct {
 	rv    string
 	began time.Time
 	seed  maphash.Seed
+	// doubts there had been of the resource when the listing began.
+	doubts int
 
 	mu    sync.Mutex
 	shown map[uint64]struct{}
@@ -64,7 +66,7 @@ func (lf *life) list(ctx context.Context, begin func(rv string)) error {
 	defer lf.setCurrent(nil)
 	for {
 		// Before the first page: an event handed over from now on is noted.
-		l := newListing()
+		l := lf.newListing()
 		lf.setCurrent(l)
 		err := lf.pages(ctx, "", l, begin, func(raw []byte) error {
 			l.items++
@@ -175,6 +177,14 @@ func (lf *life) each(ctx context.Context, namespace string, fn func(*object) err
 	})
 }
 
+func (lf *life) newListing() *listing {
+	l := newListing()
+	lf.mu.Lock()
+	l.doubts = lf.doubts
+	lf.mu.Unlock()
+	return l
+}
+
 func (lf *life) setCurrent(l *listing) {
 	lf.mu.Lock()
 	lf.current = l
@@ -188,7 +198,7 @@ func (lf *life) finished(l *listing) {
 	lf.mu.Lock()
 	defer lf.mu.Unlock()
 	lf.listed = l.began
-	lf.sure = !blocked
+	lf.sure = !blocked && lf.doubts == l.doubts
 	if lf.sure && l.began.After(lf.verified) {
 		// The watch goes on from here, so this is as good as a probe.
 		lf.verified = l.began
@@ -209,7 +219,9 @@ func (h *objects) complete(ctx context.Context, l *listing) error {
 		return err
 	}
 	if len(absent) > 0 {
-		h.lf.doubt()
+		h.lf.mu.Lock()
+		h.lf.sure = false // until it is known what became of them
+		h.lf.mu.Unlock()
 	}
 	blocked, err := t.absence.conclude(ctx, h.lf, absent)
 	if err != nil {

@@ -50,7 +50,10 @@ type life struct {
 	passed  string                  // resourceVersion the watch has passed
 	probes  []probe
 	// sure since the last complete listing: what it and the watch showed is all.
-	sure     bool
+	sure bool
+	// doubts counts reasons to list again; a listing that began before the last of
+	// them makes nothing sure.
+	doubts   int
 	verified time.Time
 	listed   time.Time
 	problem  error
@@ -78,11 +81,14 @@ func (lf *life) relist() {
 	}
 }
 
-// doubt says that not everything may have been appended; a complete listing ends it.
+// doubt says that not everything may have been appended, and has everything
+// listed again: a complete listing that begins from now on ends it.
 func (lf *life) doubt() {
 	lf.mu.Lock()
-	lf.sure = false
+	lf.sure, lf.probes = false, nil
+	lf.doubts++
 	lf.mu.Unlock()
+	lf.relist()
 }
 
 // run reads until ctx ends or the source serves the resource no longer.

@@ -194,7 +194,6 @@ func (s *stamps) restamp(ctx context.Context, namespace string) error {
 			// resource does not count as verified.
 			s.t.log.WarnContext(ctx, logging.ErrListingObjects, s.t.cluster(), "resource", lf.subject, "namespace", namespace, logging.Err(err))
 			lf.doubt()
-			lf.relist()
 		}
 	}
 	return nil

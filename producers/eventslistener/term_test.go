@@ -68,3 +68,27 @@ func TestFailedCommitEndsTheTerm(t *testing.T) {
 		t.Error("the term goes on, though what landed is not remembered")
 	}
 }
+
+// A listing that was under way when something was missed may have passed it: only
+// the next one makes the resource sure, and its probes count.
+func TestListingUnderWayEndsNoDoubt(t *testing.T) {
+	tm := &term{}
+	tm.absence = newAbsence(tm)
+	lf := &life{t: tm, again: make(chan struct{}, 1)}
+	under := lf.newListing()
+	lf.doubt()
+	lf.finished(under)
+	if lf.sure || !lf.verified.IsZero() {
+		t.Errorf("sure %v, verified %v by a listing from before the doubt", lf.sure, lf.verified)
+	}
+	select {
+	case <-lf.again:
+	default:
+		t.Fatal("nobody asked for another listing")
+	}
+	next := lf.newListing()
+	lf.finished(next)
+	if !lf.sure || !lf.verified.Equal(next.began) {
+		t.Errorf("sure %v, verified %v after a new listing", lf.sure, lf.verified)
+	}
+}

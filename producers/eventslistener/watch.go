@@ -86,10 +86,7 @@ func (lf *life) back(ctx context.Context, away bool) error {
 		return err
 	}
 	if away {
-		lf.mu.Lock()
-		lf.sure, lf.probes = false, nil
-		lf.mu.Unlock()
-		lf.relist()
+		lf.doubt()
 	}
 	return nil
 }
