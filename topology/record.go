@@ -45,6 +45,11 @@ const (
 	Hold Op = "hold"
 )
 
+// ReasonUncovered is the reason of a tombstone in the desired log whose object
+// may well exist in the source: the configuration names its resource no more, or
+// names it in another API version.
+const ReasonUncovered = "no entry names the resource"
+
 // SchemaVersion of the envelope, in header "schema". A reader refuses a record
 // of a newer schema: it cannot know what it would miss.
 const SchemaVersion = 1

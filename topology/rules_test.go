@@ -330,8 +330,8 @@ func TestConfigHash(t *testing.T) {
 	changes := map[string]func(*Config){
 		"source":      func(c *Config) { c.SourceUID = "other" },
 		"destination": func(c *Config) { c.DestinationUID = "other" }, // the loop guard compares with it
-		"name":   func(c *Config) { c.Name = "other" },
-		"switch": func(c *Config) { c.Replication.IncludeControlled = true },
+		"name":        func(c *Config) { c.Name = "other" },
+		"switch":      func(c *Config) { c.Replication.IncludeControlled = true },
 		"selector": func(c *Config) {
 			c.Replication.Resources[0].Filters = &v1alpha1.Filters{Selector: &metav1.LabelSelector{}}
 		},

@@ -74,6 +74,8 @@ func compute(rules *topology.Rules, r *topology.Record, old state.Entry, known, 
 		out.Reason = r.Reason
 		if verdict.Skip != "" {
 			out.Reason = verdict.Skip
+		} else if r.Body != nil && r.Op != topology.Delete && uncovered(rules, r.Key) {
+			out.Reason = topology.ReasonUncovered
 		}
 		c.entry.Deleted = true
 	}
@@ -87,6 +89,11 @@ func compute(rules *topology.Rules, r *topology.Record, old state.Entry, known, 
 	}
 	c.record = out
 	return c
+}
+
+func uncovered(rules *topology.Rules, name string) bool {
+	key, err := topology.ParseKey(name)
+	return err == nil && !rules.Covers(key)
 }
 
 // heldHash makes holds with the same reason equal output.

@@ -189,7 +189,7 @@ func (w *partition) sweepUncovered(ctx context.Context, b *batch) error {
 		e.Deleted, e.Held, e.Hash, e.Mark = true, false, "", w.fullRun.ID
 		w.put(b, name, old, e)
 		b.records = append(b.records, &topology.Record{
-			Key: name, Kind: topology.Object, Op: topology.Delete, Version: e.Version, UID: e.UID, Entry: -1, Reason: "no entry names the resource",
+			Key: name, Kind: topology.Object, Op: topology.Delete, Version: e.Version, UID: e.UID, Entry: -1, Reason: topology.ReasonUncovered,
 		})
 		if len(b.records) < chunk {
 			return nil

@@ -109,6 +109,28 @@ func TestConfigurationChanges(t *testing.T) {
 	}
 }
 
+// Whoever deletes must know that the object may well exist in the source.
+func TestTombstoneSaysThatNoEntryNamesTheResource(t *testing.T) {
+	r := newRig(t)
+	r.configure(everything)
+	r.start()
+	r.put("a", "1")
+	r.put("b", "1")
+	r.remove("b")
+	r.settle()
+	r.configure(another)
+	r.settle()
+	reasons := m{}
+	for _, rec := range r.read(r.topics.Desired) {
+		if rec.Op == topology.Delete {
+			reasons[rec.Key] = rec.Reason
+		}
+	}
+	if reasons[key("a")] != topology.ReasonUncovered || reasons[key("b")] != "" {
+		t.Errorf("reasons: %v", reasons)
+	}
+}
+
 func TestConfigurationChangedWhileStopped(t *testing.T) {
 	r := newRig(t)
 	r.configure(everything)

@@ -234,6 +234,9 @@ func (a *attempt) keep(message string) result {
 // written remembers a write that succeeded.
 func (a *attempt) written(r Result, live *found) result {
 	a.s.lastSync.Store(time.Now().UnixNano())
+	if a.live != nil && a.live.meta.Annotations[topology.KeyAnnotation] != a.w.keyText {
+		a.s.releaseMoved()
+	}
 	e := a.entry()
 	m := &live.meta
 	e.DestinationUID, e.DestinationRV, e.FieldsHash = m.UID, m.ResourceVersion, fieldsHash(m)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -30,6 +31,11 @@ func (p *partition) begin(ctx context.Context, destination string) (from int64, 
 	if err != nil {
 		return 0, nil, err
 	}
+	generation, err := p.meta(metaGeneration)
+	if err != nil {
+		return 0, nil, err
+	}
+	p.generation, _ = strconv.ParseInt(generation, 10, 64) // 0 while there was none
 	fold, err = p.s.Log.Fold(ctx, p.s.Topics.Desired, b.Number, from, b.End, func(k *kgo.Record) {
 		p.foldEnd = k.Offset + 1
 		if key, err := topology.ParseKey(string(k.Key)); err == nil {

@@ -151,10 +151,12 @@ func newEnv(tb testing.TB, cluster *testcluster.Cluster) *env {
 }
 
 // configure appends the configuration, as the processor does.
-func (e *env) configure() {
+func (e *env) configure() { e.tb.Helper(); e.configureAs(1) }
+
+func (e *env) configureAs(generation int64) {
 	e.tb.Helper()
 	c := e.live.Load().Config
-	c.SourceUID, c.Generation = testSource, 1
+	c.SourceUID, c.Generation = testSource, generation
 	body, err := json.Marshal(c)
 	must(e.tb, err)
 	for p := range int32(testPartitions) {

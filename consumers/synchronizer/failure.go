@@ -24,6 +24,7 @@ const (
 	ReasonNamespaceMissing     = "NamespaceMissing"     // waits for its namespace
 	ReasonNamespaceTerminating = "NamespaceTerminating" // waits for its namespace to be gone
 	ReasonTerminating          = "Terminating"          // waits for the object to be gone
+	ReasonMoved                = "Moved"                // waits to be taken over under another API version
 	ReasonNotEmpty             = "NotEmpty"             // a namespace or CRD others still use
 	ReasonImmutable            = "Immutable"            // a field must not change
 	ReasonInvalid              = "Invalid"              // refused by validation
@@ -139,7 +140,7 @@ func immutable(err error) (fields string, ok bool) {
 // waits tells whether a reason is a normal wait and no fault of anybody's.
 func waits(reason string) bool {
 	switch reason {
-	case ReasonNotServed, ReasonNamespaceMissing, ReasonNamespaceTerminating, ReasonTerminating:
+	case ReasonNotServed, ReasonNamespaceMissing, ReasonNamespaceTerminating, ReasonTerminating, ReasonMoved:
 		return true
 	}
 	return false

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,7 @@ const positionAge = 156 * time.Hour
 const (
 	metaDestination = "destination" // UID of the cluster the state is about
 	metaSource      = "source"      // UID of the cluster the desired states come from
-	metaListed      = "listed/"     // and a resource: a complete listing of it was passed
+	metaListed      = "listed/"     // and a resource: a complete listing of it was passed, under this generation
 )
 
 // errStartOver ends a partition's work so that it begins again.
@@ -65,7 +66,8 @@ type partition struct {
 	caughtUp                    bool
 	recovered                   int // objects that the census found
 	counted                     bool
-	listed                      map[string]bool // resources with a complete listing before the watermark
+	listed                      map[string]int64 // resources with a complete listing before the watermark, and the configuration's generation then
+	generation                  int64            // of the last configuration that was read
 	metas                       map[string][]byte
 	verifiedAt                  time.Time
 	early                       *topology.Record // the last heartbeat of the folded stretch, while it is not done
@@ -94,7 +96,7 @@ func (s *Synchronizer) runPartition(ctx context.Context, a *stream.Assignment) e
 func newPartition(s *Synchronizer, a *stream.Assignment) *partition {
 	p := &partition{
 		s: s, assignment: a, lanes: map[string]*lane{}, gvrs: map[schema.GroupVersionResource]bool{},
-		listed: map[string]bool{}, metas: map[string][]byte{}, commitNow: make(chan struct{}, 1), retryNow: make(chan struct{}, 1),
+		listed: map[string]int64{}, metas: map[string][]byte{}, commitNow: make(chan struct{}, 1), retryNow: make(chan struct{}, 1),
 		log: s.Logger.With("topic", a.Topic, "partition", a.Number),
 	}
 	p.room, p.idle = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
@@ -213,17 +215,28 @@ func (p *partition) take(ctx context.Context, k *kgo.Record, last bool) error {
 		p.sawResource(w.key)
 		return p.submit(ctx, &job{want: w, tracked: true})
 	case topology.Configured:
-		if c, err := configOf(&r); err != nil {
+		c, err := configOf(&r)
+		if err != nil {
 			p.log.Error("a configuration cannot be read and is passed over", "offset", k.Offset, logging.Err(err))
-		} else if err := p.own(ctx, c.SourceUID, false); err != nil {
-			return err
-		} else if err := p.settleOwner(ctx); err != nil {
+			p.skip(k.Offset, nil)
+			return nil
+		}
+		if err := p.own(ctx, c.SourceUID, false); err != nil {
 			return err
 		}
-		p.skip(k.Offset, nil)
+		if err := p.settleOwner(ctx); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.generation = c.Generation
+		p.track.skipRemembering(k.Offset, func() { p.metas[metaGeneration] = strconv.AppendInt(nil, c.Generation, 10) }, nil)
+		p.mu.Unlock()
 	case topology.Listed:
 		_, subject, _ := strings.Cut(r.Key, "/")
-		p.skip(k.Offset, func() { p.onListed(subject) })
+		p.mu.Lock()
+		generation := p.generation
+		p.track.skipRemembering(k.Offset, func() { p.rememberListed(subject, generation) }, p.onListed)
+		p.mu.Unlock()
 	case topology.Heartbeat:
 		p.skip(k.Offset, func() { p.onHeartbeat(r) })
 	default:
@@ -257,12 +270,18 @@ func (p *partition) settleOwner(ctx context.Context) error {
 	return p.memory.load()
 }
 
-// onListed is called when everything before the marker of a complete listing is
-// done: from now on a key that desired does not have is one the source lacked.
-func (p *partition) onListed(subject string) {
+// rememberListed is called when everything before the marker of a complete
+// listing is done: from now on a key that desired does not have is one the source
+// lacked. p.mu is held.
+func (p *partition) rememberListed(subject string, generation int64) {
+	p.listed[subject] = generation
+	p.metas[metaListed+subject] = strconv.AppendInt(nil, generation, 10)
+}
+
+// onListed is called when that is durable.
+func (p *partition) onListed() {
+	p.s.releaseMoved()
 	p.mu.Lock()
-	p.listed[subject] = true
-	p.metas[metaListed+subject] = []byte{1}
 	compare := p.recovered > 0
 	p.mu.Unlock()
 	if compare {
@@ -292,7 +311,7 @@ func (p *partition) complete(key string) (bool, error) {
 		return false, nil
 	}
 	subject := strings.TrimSuffix(topology.ResourcePrefix(k.GVR()), "/")
-	if p.listed[subject] {
+	if _, ok := p.listed[subject]; ok {
 		return true, nil
 	}
 	_, ok, err := p.s.State.Meta(p.id, metaListed+subject)

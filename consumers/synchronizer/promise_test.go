@@ -9,6 +9,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/internal/stream"
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -137,3 +138,62 @@ func TestUndoWaitsForTheGate(t *testing.T) {
 }
 
 func (e *env) suspend(on bool) { e.set(func(s *settings.Settings) { s.Suspend = on }) }
+
+// An entry's edited API version tombstones the old keys before the new ones have
+// come: the object is not deleted in between.
+func TestEditedAPIVersionTombstonesFirst(t *testing.T) {
+	e := newEnv(t, destination(t))
+	e.namespace()
+	hpa := func(name, version string) topology.Key {
+		return topology.Key{Group: "autoscaling", Version: version, Resource: "horizontalpodautoscalers", Namespace: e.name, Name: name}
+	}
+	cover := func(resource, version string) {
+		e.set(func(s *settings.Settings) {
+			s.Config.Replication.Resources = []v1alpha1.Resource{{Group: "autoscaling", Version: version, Resource: resource}}
+		})
+	}
+	cover("horizontalpodautoscalers", "v1")
+	e.start()
+	spec := map[string]any{"spec": map[string]any{
+		"scaleTargetRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 3,
+	}}
+	taken, left := hpa("taken", "v1"), hpa("left", "v1")
+	was := map[string]topology.Record{}
+	for _, k := range []topology.Key{taken, left} {
+		was[k.String()] = e.want(k, "HorizontalPodAutoscaler", spec)
+	}
+	e.eventually("created", func() bool { return e.get(taken) != nil && e.get(left) != nil })
+	e.settled()
+	uid := field(e.get(taken), "metadata", "uid")
+
+	cover("HorizontalPodAutoscaler", "v2") // a kind is a name of the resource too
+	e.configureAs(2)
+	uncovered := func(r *topology.Record) {
+		r.Reason, r.Version = topology.ReasonUncovered, was[r.Key].Version
+		r.Version.Generation = 2
+	}
+	e.remove(taken, uncovered)
+	e.remove(left, uncovered)
+	e.eventually("waiting", func() bool { return e.failing(taken) == ReasonMoved && e.failing(left) == ReasonMoved })
+	e.stop()
+	e.start() // the wait outlives a restart
+	e.want(hpa("taken", "v2"), "HorizontalPodAutoscaler", spec, func(r *topology.Record) { r.Version = was[taken.String()].Version; r.Version.Generation = 2 })
+	e.eventually("taken over", func() bool {
+		return field(e.get(hpa("taken", "v2")), "metadata", "annotations", topology.KeyAnnotation) == hpa("taken", "v2").String()
+	})
+	e.eventually("known to be taken over", func() bool { return e.failing(taken) == "" })
+	if got := field(e.get(hpa("taken", "v2")), "metadata", "uid"); got != uid {
+		t.Errorf("the object under its new key: %v, was %v", got, uid)
+	}
+	if e.get(left) == nil {
+		t.Error("deleted before it was known that nobody wants it")
+	}
+	for p := range int32(testPartitions) {
+		r := topology.Record{Key: topology.ControlKey(topology.Listed, "autoscaling/v2/horizontalpodautoscalers"), Kind: topology.Listed, Body: []byte(`{}`), Writer: "test"}
+		must(t, e.writer.AppendSync(t.Context(), r.Encode(e.topics.Desired, p)))
+	}
+	e.eventually("deleted, now that nobody wants it", func() bool { return e.get(left) == nil && e.failing(left) == "" })
+	if got := field(e.get(hpa("taken", "v2")), "metadata", "uid"); got != uid {
+		t.Errorf("the object under its new key: %v, was %v", got, uid)
+	}
+}

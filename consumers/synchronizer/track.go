@@ -18,7 +18,10 @@ type tracked struct {
 	offset   int64
 	observed time.Time
 	done     bool
-	passed   func() // called when the watermark passes
+	passed   func() // called when the position behind it is durable
+	// remember is called when the watermark passes, for what is to be durable
+	// together with the position.
+	remember func()
 }
 
 // add notes an offset, higher than all before. passed may be nil.
@@ -42,9 +45,18 @@ func (t *tracker) skip(offset int64, passed func()) {
 	t.items[len(t.items)-1].done = true
 }
 
+// skipRemembering is skip for what is to be remembered with the position.
+func (t *tracker) skipRemembering(offset int64, remember, passed func()) {
+	t.skip(offset, passed)
+	t.items[len(t.items)-1].remember = remember
+}
+
 // advance moves the watermark and returns it with what was to be called on the way.
 func (t *tracker) advance() (position int64, passed []func()) {
 	for t.head < len(t.items) && t.items[t.head].done {
+		if f := t.items[t.head].remember; f != nil {
+			f()
+		}
 		if f := t.items[t.head].passed; f != nil {
 			passed = append(passed, f)
 		}

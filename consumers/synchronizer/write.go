@@ -193,6 +193,11 @@ func (a *attempt) immutable(ctx context.Context, pre precondition, fields string
 // delete deletes the object that was just read and judged to be ours.
 func (a *attempt) delete(ctx context.Context) (step, result, error) {
 	m := &a.live.meta
+	if message, err := a.moves(ctx); err != nil {
+		return 0, result{}, &opError{logging.ErrReadingResources, err}
+	} else if message != "" {
+		return stepDrop, a.fail(ReasonMoved, message, nil), nil
+	}
 	if cascades(a.w.key) {
 		foreign, err := a.s.untracked(a.p.effects, a.w.key, a.live, a.owner)
 		if err != nil {
