@@ -3,8 +3,10 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"k8s.io/client-go/rest"
@@ -37,6 +39,13 @@ func open(o Options, dir *dataDir, logger *slog.Logger) (_ *parts, closeAll func
 		}
 		closers = append(closers, func() { _ = e.Close() })
 		dial = e.Dial()
+		if e.MayHaveLost() {
+			// Guarantee 7: its positions are in doubt, so the memory goes.
+			logger.Warn("the machine went down while the log was open: the newest records may be lost, everything is compared anew")
+			if err := errors.Join(os.RemoveAll(filepath.Join(dir.path, stateDir)), e.Forgotten()); err != nil {
+				return nil, nil, fmt.Errorf("memory: %w", err)
+			}
+		}
 	}
 	// Every client made says its warnings in our form.
 	dial.Options = append(dial.Options, logging.Kafka(logging.New(o.Output, o.Level, "stream", "")))

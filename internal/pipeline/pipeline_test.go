@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -389,5 +390,50 @@ func TestMemoryIsKeptInPassingTrouble(t *testing.T) {
 	defer func() { _ = m.Close() }()
 	if pos, ok, err := m.Stage("s").Position(p); err != nil || !ok || pos.Offset != 7 {
 		t.Errorf("position %v, %v, %v: what was remembered is gone", pos, ok, err)
+	}
+}
+
+// After a power loss the log may have given offsets again: a position from before,
+// though it lies within the log, would pass over the records that stand there now.
+func TestMemoryGoesWithALogThatMayBeCut(t *testing.T) {
+	path := t.TempDir()
+	stored := func(when string) bool {
+		t.Helper()
+		dir, err := openDataDir(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.close()
+		_, closeAll, err := open(Options{Output: io.Discard}, dir, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(when, err)
+		}
+		closeAll()
+		memory, err := state.Open(filepath.Join(path, stateDir))
+		if err != nil {
+			t.Fatal(when, err)
+		}
+		defer func() { _ = memory.Close() }()
+		stage, p := memory.Stage("s"), state.PartitionID{Number: 1}
+		_, ok, err := stage.Position(p)
+		if err == nil {
+			err = stage.Change(p).Commit(&state.Position{Offset: 7})
+		}
+		if err != nil {
+			t.Fatal(when, err)
+		}
+		return ok
+	}
+	if stored("new") || !stored("again") {
+		t.Fatal("the memory does not survive a restart")
+	}
+	if err := os.WriteFile(filepath.Join(path, logDir, "running"), []byte("another boot"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if stored("went down") {
+		t.Error("a position from before the machine went down is still there")
+	}
+	if !stored("after that") {
+		t.Error("the memory was dropped twice")
 	}
 }

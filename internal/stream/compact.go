@@ -23,7 +23,8 @@ import (
 // is linked into a second folder; afterwards that folder is removed. If it is
 // still there at start, each partition that does not reach as far as its links
 // is put back. (The cleaner keeps the last batch and writes it last, so a
-// partition that reaches that far was written whole.)
+// partition that reaches that far was written whole. A power loss knows no order:
+// after one, all of them are put back.)
 const (
 	linksDir   = "compacting"
 	linksTmp   = "compacting.tmp"
@@ -78,7 +79,12 @@ func (e *Embedded) Compact() error {
 	if err := e.saveFloor(history{Floor: e.floor, Bytes: size}); err != nil {
 		return fmt.Errorf("compact: %w", err)
 	}
-	if err := os.RemoveAll(filepath.Join(e.dir, linksDir)); err != nil {
+	// The segments that were replaced may be given up only when those that replace
+	// them would outlast a power loss: it would cost the whole log, not its end.
+	if err := syncTree(filepath.Join(e.logDir(), partitions)); err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
+	if err := e.unlink(); err != nil {
 		return fmt.Errorf("compact: %w", err)
 	}
 	return nil
@@ -154,6 +160,18 @@ func (e *Embedded) link() error {
 	return os.Rename(tmp, final)
 }
 
+// unlink removes the second folder: like link, whole or not at all.
+func (e *Embedded) unlink() error {
+	tmp, final := filepath.Join(e.dir, linksTmp), filepath.Join(e.dir, linksDir)
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := os.Rename(final, tmp); err != nil {
+		return err
+	}
+	return os.RemoveAll(tmp)
+}
+
 func linkTree(from, to string) error {
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return err
@@ -202,7 +220,8 @@ func (e *Embedded) recoverCompaction() error {
 		if err != nil {
 			return err
 		}
-		if got >= want {
+		// After a power loss the end may be on disk and what is before it not.
+		if got >= want && !e.cut {
 			continue
 		}
 		if err := os.RemoveAll(live); err != nil {
@@ -213,7 +232,7 @@ func (e *Embedded) recoverCompaction() error {
 			return err
 		}
 	}
-	return os.RemoveAll(links)
+	return e.unlink()
 }
 
 // logEnd returns the offset after the last whole batch of a partition's folder,

@@ -42,6 +42,7 @@ type Embedded struct {
 	closed  bool
 	after   int64 // bytes after the last cleaning
 	floor   time.Time
+	cut     bool
 
 	stop chan struct{}
 	done chan struct{}
@@ -80,7 +81,11 @@ func StartEmbeddedWith(dir string, o EmbeddedOptions) (*Embedded, error) {
 		dir: dir, opts: o, lock: lock, net: &kfake.VirtualNetwork{},
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
-	if err := e.start(); err != nil {
+	err = e.markRunning()
+	if err == nil {
+		err = e.start()
+	}
+	if err != nil {
 		_ = lock.Close()
 		return nil, fmt.Errorf("embedded broker on %s: %w", dir, err)
 	}
@@ -194,6 +199,9 @@ func (e *Embedded) Close() error {
 	close(e.stop)
 	<-e.done
 	err := e.Stop()
+	if err == nil {
+		err = e.markStopped()
+	}
 	_ = e.lock.Close() // releases the flock
 	return err
 }

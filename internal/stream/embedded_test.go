@@ -187,6 +187,93 @@ func TestCrashWhileCompacting(t *testing.T) {
 	}
 }
 
+// A machine that goes down may take the newest records along, and their offsets
+// are given again. Whoever rests on them is told at every start until it has
+// forgotten them; the end of a process tells nothing of the kind.
+func TestMachineWentDown(t *testing.T) {
+	dir := t.TempDir()
+	machine := bootID
+	t.Cleanup(func() { bootID = machine })
+	boot := "first"
+	bootID = func() string { return boot }
+	begin := func(o EmbeddedOptions) *Embedded {
+		t.Helper()
+		e, err := StartEmbeddedWith(dir, o)
+		must(t, err)
+		return e
+	}
+	// die ends the broker as SIGKILL does: nothing is said about it.
+	die := func(e *Embedded) {
+		t.Helper()
+		note, err := os.ReadFile(filepath.Join(dir, runningFile))
+		must(t, err)
+		must(t, e.Close())
+		must(t, os.WriteFile(filepath.Join(dir, runningFile), note, 0o600))
+	}
+	check := func(what string, e *Embedded, want bool) {
+		t.Helper()
+		if e.MayHaveLost() != want {
+			t.Errorf("%s: records may be lost: %v", what, e.MayHaveLost())
+		}
+	}
+	e := begin(EmbeddedOptions{})
+	check("new", e, false)
+	die(e)
+	e = begin(EmbeddedOptions{})
+	check("killed", e, false)
+	must(t, e.Close())
+	boot = "second"
+	e = begin(EmbeddedOptions{})
+	check("closed before the machine went down", e, false)
+	die(e)
+	boot = "third"
+	e = begin(EmbeddedOptions{SyncWrites: true})
+	check("every append waits for the disk", e, false)
+	die(e)
+	boot = "fourth"
+	for range 2 {
+		e = begin(EmbeddedOptions{})
+		check("went down", e, true)
+		must(t, e.Close()) // before anybody acted upon it
+	}
+	e = begin(EmbeddedOptions{})
+	check("went down", e, true)
+	must(t, e.Forgotten())
+	die(e)
+	e = begin(EmbeddedOptions{})
+	check("acted upon", e, false)
+	must(t, e.Close())
+}
+
+// After a power loss in the middle of cleaning, a partition whose end is there may
+// still have lost what is before it.
+func TestMachineWentDownWhileCompacting(t *testing.T) {
+	ctx := testContext(t)
+	dir := t.TempDir()
+	e, c := start(t, dir)
+	_, err := c.Ensure(ctx, "t", compacted(1))
+	must(t, err)
+	w, err := c.Writer()
+	must(t, err)
+	for i := range 100 {
+		must(t, w.AppendSync(ctx, rec("t", 0, fmt.Sprintf("k%d", i%40), fmt.Sprint(i))))
+	}
+	want, _ := lastValues(t, c, "t", 0)
+	e.mu.Lock()
+	must(t, e.link())
+	e.mu.Unlock()
+	e.cluster.Compact()
+	w.Close()
+	c.Close()
+	must(t, e.Close())
+	must(t, os.WriteFile(filepath.Join(dir, runningFile), []byte("another boot"), 0o600))
+	e, c = start(t, dir)
+	got, records := lastValues(t, c, "t", 0)
+	if fmt.Sprint(got) != fmt.Sprint(want) || records != 100 || !e.MayHaveLost() {
+		t.Errorf("%d records %v, want all 100: %v", records, got, want)
+	}
+}
+
 const killedDir = "AFTERIMAGE_STREAM_KILLED_DIR"
 
 // TestKilledChild is the process that the next test kills.
