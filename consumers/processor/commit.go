@@ -99,6 +99,14 @@ func (w *partition) append(ctx context.Context, topic string, number int32, reco
 func (w *partition) betweenOurs(ctx context.Context, b *batch, ours []*kgo.Record) error {
 	last := make(map[string]int64, len(ours))
 	for _, rec := range ours {
+		if rec.Offset < w.known {
+			// Another topic of the same name, or one cut back by an unclean leader:
+			// what the memory says is there may be gone (guarantee 7).
+			if err := w.State.Drop(w.id); err != nil {
+				return fmt.Errorf("dropping the state: %w", err)
+			}
+			return fmt.Errorf("desired: a record landed at %d, before %d: %w", rec.Offset, w.known, errRecreated)
+		}
 		last[string(rec.Key)] = max(last[string(rec.Key)], rec.Offset)
 	}
 	for _, rec := range ours {

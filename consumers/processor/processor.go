@@ -131,7 +131,8 @@ func (p *Processor) assigned(ctx context.Context, a *stream.Assignment) error {
 	w := &partition{Processor: p, assignment: a, number: a.Number}
 	p.mu.Lock()
 	if old := p.partitions[a.Number]; old != nil {
-		w.trouble = old.trouble // the same trouble is not said twice
+		// The same trouble is not said twice, and is not over by being tried again.
+		w.trouble, w.now.trouble = old.trouble, old.trouble
 	}
 	p.partitions[a.Number] = w
 	p.mu.Unlock()
@@ -217,6 +218,10 @@ func (p *Processor) Report(out *v1alpha1.LiveSynchronizationStatus) {
 		case s.waiting && c.Reason == "":
 			c.Ready, c.Reason, c.Message = false, "NoConfiguration", "no configuration has reached the log yet"
 		}
+	}
+	if n := p.Counts().Undecodable; n > 0 && c.Ready {
+		c.Ready, c.Reason = false, "UnreadableRecords"
+		c.Message = fmt.Sprintf("%d records of the log cannot be read and were passed over; the log names them", n)
 	}
 	if c.Ready && held > 0 {
 		c.Reason, c.Message = "ObjectsHeld", fmt.Sprintf("%d objects cannot be computed and are left as they are at the destination", held)

@@ -572,6 +572,43 @@ func TestZombieBehindWhatWasNotCommitted(t *testing.T) {
 	r.want("ours is the last", m{"a": "2"})
 }
 
+// A record of ours that lands before what we know of desired shows that its end
+// was lost: nothing that is remembered of it holds.
+func TestDesiredCutBack(t *testing.T) {
+	r := newRig(t)
+	r.configure(everything)
+	r.put("a", "1")
+	r.start()
+	r.settle()
+	var cut bool
+	r.p.mu.Lock()
+	w := r.p.partitions[0]
+	r.p.mu.Unlock()
+	canary := func() bool { _, ok, err := w.State.Meta(w.id, "canary"); return ok && err == nil }
+	change := w.State.Change(w.id)
+	change.SetMeta("canary", []byte{1})
+	if err := change.Commit(nil); err != nil || !canary() {
+		t.Fatal(err)
+	}
+	r.kill()
+	r.fault = func(step string) error {
+		if step == "before-produce" && !cut {
+			cut = true
+			r.p.mu.Lock()
+			r.p.partitions[0].known++ // as if one more record had been there
+			r.p.mu.Unlock()
+		}
+		return nil
+	}
+	r.start()
+	r.put("b", "1")
+	r.settle()
+	r.want("all of it", m{"a": "1", "b": "1"})
+	if !cut || canary() {
+		t.Errorf("the memory of a log that was cut back is still there (cut: %t)", cut)
+	}
+}
+
 func TestHeartbeatsKeepTheirPlace(t *testing.T) {
 	r := newRig(t)
 	r.configure(everything)
@@ -704,6 +741,10 @@ func TestUnreadableRecordsArePassedOver(t *testing.T) {
 	r.want("the others are processed", m{"a": "1", "b": "1"})
 	if c := r.p.Counts(); c.Undecodable != 1 {
 		t.Errorf("%+v", c)
+	}
+	var st v1alpha1.LiveSynchronizationStatus
+	if r.p.Report(&st); st.Components[0].Ready {
+		t.Error("a change was passed over, and all is said to be well")
 	}
 }
 
