@@ -160,7 +160,8 @@ func (c *comparison) assigned(form string) bool {
 }
 
 func (c *comparison) differ(path string, want, have any) {
-	if c.secret && !strings.HasPrefix(path, "metadata.") {
+	// Also annotations of a Secret: kubectl keeps a copy of its data in one.
+	if c.secret && !strings.HasPrefix(path, "metadata.labels.") {
 		c.out = append(c.out, path+": differs")
 		return
 	}

@@ -50,6 +50,7 @@ func TestDifferences(t *testing.T) {
 		"big integers are not rounded": {
 			gvr: configmaps, want: `{"n":9007199254740993}`, have: `{"n":9007199254740992}`, fields: []string{"n: want 9007199254740993, have 9007199254740992"},
 		},
+		"nor what kubectl last applied":  {gvr: secrets, want: `{"metadata":{"annotations":{"l":"{data:{p:aHVudGVyMg==}}"}}}`, have: `{"metadata":{"annotations":{"l":"x"}}}`, fields: []string{"metadata.annotations.l: differs"}},
 		"a Secret's values are not told": {gvr: secrets, want: `{"data":{"password":"aHVudGVyMg=="}}`, have: `{"data":{"password":"b3RoZXI="}}`, fields: []string{"data.password: differs"}},
 	} {
 		t.Run(name, func(t *testing.T) {
