@@ -34,6 +34,7 @@ const patience = 30 * time.Second
 //	[!] source|destination has RESOURCE [NS/]NAME [POINTER=JSON|POINTER!]…   waits until true
 //	destination keeps DURATION RESOURCE [NS/]NAME [POINTER=JSON|POINTER!]…    true throughout
 //	destination lacks DURATION RESOURCE [NS/]NAME                             absent throughout
+//	destination deny DURATION FILE   waits until admission refuses the object (nothing is made)
 //	source|destination counts RESOURCE NS N                                   waits for so many objects
 //	source-down | source-up | destination-down | destination-up               cuts the way there
 //	run FILE…        writes the manifests beside the clusters' and starts afterimage run
@@ -126,6 +127,10 @@ func side(which string) func(*testscript.TestScript, bool, []string) {
 			d, err := time.ParseDuration(args[1])
 			ts.Check(err)
 			check(ts, throughout(d, func() error { return inverted(s.has(args[2], args[3], nil), args) }))
+		case "deny":
+			d, err := time.ParseDuration(args[1])
+			ts.Check(err)
+			check(ts, eventually(d, func() error { return s.denied(ts.ReadFile(args[2])) }))
 		case "counts":
 			check(ts, eventually(patience, func() error { return s.counts(args[1], args[2], number(args[3])) }))
 		default:
@@ -294,6 +299,24 @@ func (s *clusterSide) apply(manifest, manager string) error {
 		}); err != nil {
 			return fmt.Errorf("applying %s %s: %w", o.GetKind(), o.GetName(), err)
 		}
+	}
+	return nil
+}
+
+// denied is nil when admission refuses a create of the object.
+func (s *clusterSide) denied(manifest string) error {
+	o := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(manifest), &o.Object); err != nil {
+		return err
+	}
+	gvr, _, err := s.find(o.GroupVersionKind().Kind + "." + o.GroupVersionKind().Group)
+	if err != nil {
+		return err
+	}
+	// A dry run asks admission as well, but not what has side effects.
+	_, err = s.client.Resource(gvr).Namespace(o.GetNamespace()).Create(context.Background(), o, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err == nil {
+		return fmt.Errorf("%s %s would be accepted", o.GetKind(), o.GetName())
 	}
 	return nil
 }
