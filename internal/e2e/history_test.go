@@ -39,6 +39,8 @@ type history struct {
 	undo   time.Duration
 	back   map[string]resurrection
 	undone int
+	// styles, if not nil, are what configurations made of each key.
+	styles map[string][2]int64
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -170,6 +172,7 @@ func (h *history) observe(kind watch.EventType, o *unstructured.Unstructured) {
 	}
 	before := h.seen[key]
 	h.events = append(h.events, fmt.Sprintf("%s %s %s life %d state %d version %s", time.Now().UTC().Format(time.RFC3339Nano), kind, key, now.life, now.state, o.GetAnnotations()["afterimage.io/version"]))
+	h.configuration(key, o)
 	if h.resurrected(key, before, now) {
 		return
 	}

@@ -119,7 +119,7 @@ func find(m interface {
 		return schema.GroupVersionResource{}, false, err
 	}
 	gvr := rs[0]
-	clusterScoped := map[string]bool{"namespaces": true, "customresourcedefinitions": true, "clusterroles": true, "validatingwebhookconfigurations": true, "persistentvolumes": true}
+	clusterScoped := map[string]bool{"namespaces": true, "customresourcedefinitions": true, "clusterroles": true, "validatingwebhookconfigurations": true, "validatingadmissionpolicies": true, "validatingadmissionpolicybindings": true, "persistentvolumes": true}
 	return gvr, !clusterScoped[gvr.Resource], nil
 }
 
