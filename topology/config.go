@@ -20,6 +20,9 @@ type Config struct {
 	// SourceUID and DestinationUID are the UIDs of the kube-system namespaces.
 	SourceUID      string `json:"sourceUID"`
 	DestinationUID string `json:"destinationUID,omitempty"`
+	// FormerSourceUIDs are sources this one was confirmed to come after: what was
+	// written for them belongs to this LiveSynchronization still.
+	FormerSourceUIDs []string `json:"formerSourceUIDs,omitempty"`
 
 	// Replication as validated; resource names already resolved to plurals.
 	Replication v1alpha1.Replication `json:"replication"`

@@ -46,6 +46,7 @@ const maxTurns = 6
 func (p *partition) do(j *job) {
 	a := &attempt{s: p.s, p: p, j: j, w: &j.want, policy: p.s.policy(), owner: p.owner()}
 	p.mu.Lock()
+	a.policy.former = p.former
 	e, known, err := p.memory.get(j.want.keyText)
 	if q, ok := p.memory.quarantined[j.want.keyText]; ok {
 		a.q = &q

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,6 +33,11 @@ func (p *partition) begin(ctx context.Context, destination string) (from int64, 
 	if err != nil {
 		return 0, nil, err
 	}
+	was, err := p.meta(metaFormer)
+	if err != nil {
+		return 0, nil, err
+	}
+	former := strings.Fields(was)
 	generation, err := p.meta(metaGeneration)
 	if err != nil {
 		return 0, nil, err
@@ -44,13 +51,14 @@ func (p *partition) begin(ctx context.Context, destination string) (from int64, 
 		}
 		if r, err := topology.Decode(k); err == nil && r.Kind == topology.Configured {
 			if c, err := configOf(&r); err == nil {
-				source = c.SourceUID
+				source, former = c.SourceUID, c.FormerSourceUIDs
 			}
 		}
 	})
 	if err != nil {
 		return 0, nil, err
 	}
+	p.comesAfter(former)
 	if err := p.own(ctx, source, len(p.gvrs) > 0); err != nil {
 		return 0, nil, err
 	}
@@ -121,6 +129,15 @@ func (p *partition) takeCensus(ctx context.Context) error {
 	}
 	p.counted = true
 	return p.s.census.rebuild(ctx, p)
+}
+
+// comesAfter notes the former sources: what was written for them is ours still.
+func (p *partition) comesAfter(former []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Equal(p.former, former) {
+		p.former, p.metas[metaFormer] = former, []byte(strings.Join(former, " "))
+	}
 }
 
 // own sets whose objects the partition's are. Without a source in the log, the

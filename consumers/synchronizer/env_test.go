@@ -94,6 +94,7 @@ type env struct {
 	tb      testing.TB
 	dir     string
 	name    string // of the LiveSynchronization and of its namespace
+	source  string // confirmed to come after testSource; empty: that itself
 	topics  topology.Topics
 	log     *stream.Client
 	writer  *stream.Writer
@@ -157,6 +158,9 @@ func (e *env) configureAs(generation int64) {
 	e.tb.Helper()
 	c := e.live.Load().Config
 	c.SourceUID, c.Generation = testSource, generation
+	if e.source != "" {
+		c.SourceUID, c.FormerSourceUIDs = e.source, []string{testSource}
+	}
 	body, err := json.Marshal(c)
 	must(e.tb, err)
 	for p := range int32(testPartitions) {

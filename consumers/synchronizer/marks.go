@@ -184,11 +184,15 @@ const (
 	others
 )
 
-// ownershipOf reads the marks.
-func ownershipOf(m *kube.Meta, owner topology.Owner, key topology.Key) ownership {
+// ownershipOf reads the marks. What was written for one of the former sources of
+// the LiveSynchronization is the owner's.
+func ownershipOf(m *kube.Meta, owner topology.Owner, key topology.Key, former ...string) ownership {
 	o, ok := topology.OwnerIn(m.Annotations)
 	if !ok {
 		return foreign
+	}
+	if slices.Contains(former, o.SourceUID) {
+		o.SourceUID = owner.SourceUID
 	}
 	if o != owner {
 		return others

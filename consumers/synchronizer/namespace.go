@@ -183,7 +183,7 @@ func (a *attempt) forceNamespace(ctx context.Context, stamp string) (reason, mes
 // LiveSynchronization and whose stamp is older.
 func (a *attempt) stampable(live *found) bool {
 	m := &live.meta
-	return ownershipOf(m, a.owner, a.w.key) == ours && m.Annotations[ForcedNamespaceAnnotation] != "" &&
+	return ownershipOf(m, a.owner, a.w.key, a.policy.former...) == ours && m.Annotations[ForcedNamespaceAnnotation] != "" &&
 		appliedVersion(m).Older(a.w.version)
 }
 

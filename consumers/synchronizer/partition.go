@@ -29,6 +29,7 @@ const positionAge = 156 * time.Hour
 const (
 	metaDestination = "destination" // UID of the cluster the state is about
 	metaSource      = "source"      // UID of the cluster the desired states come from
+	metaFormer      = "former"      // UIDs of those they came from before, separated by spaces
 	metaListed      = "listed/"     // and a resource: a complete listing of it was passed, under this generation
 )
 
@@ -68,6 +69,7 @@ type partition struct {
 	counted                     bool
 	listed                      map[string]int64 // resources with a complete listing before the watermark, and the configuration's generation then
 	generation                  int64            // of the last configuration that was read
+	former                      []string         // sources of it that a person confirmed to have changed
 	metas                       map[string][]byte
 	verifiedAt                  time.Time
 	early                       *topology.Record // the last heartbeat of the folded stretch, while it is not done
@@ -221,6 +223,7 @@ func (p *partition) take(ctx context.Context, k *kgo.Record, last bool) error {
 			p.skip(k.Offset, nil)
 			return nil
 		}
+		p.comesAfter(c.FormerSourceUIDs)
 		if err := p.own(ctx, c.SourceUID, false); err != nil {
 			return err
 		}

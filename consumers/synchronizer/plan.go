@@ -106,7 +106,7 @@ func judge(j *job, e state.Entry, known bool, live *found, owner topology.Owner,
 		return judgement{step: stepCreate}
 	}
 	m := &live.meta
-	whose := ownershipOf(m, owner, w.key)
+	whose := ownershipOf(m, owner, w.key, p.former...)
 	if m.DeletionTimestamp != nil {
 		return judgement{step: stepFail, reason: ReasonTerminating,
 			message: "the object is being deleted at the destination; it is created again when that is done"}
@@ -118,7 +118,7 @@ func judge(j *job, e state.Entry, known bool, live *found, owner topology.Owner,
 		if w.version.Older(has) {
 			return judgement{step: stepAdoptNewer}
 		}
-		same := whose == ours && m.Annotations[topology.HashAnnotation] == w.hash && sameSource(has, w.version)
+		same := whose == ours && m.Annotations[topology.SourceClusterAnnotation] == owner.SourceUID && m.Annotations[topology.HashAnnotation] == w.hash && sameSource(has, w.version)
 		if same && asApplied(w, e, known, live) {
 			return judgement{step: stepRemember, adopted: adopted}
 		}
@@ -153,7 +153,7 @@ func judgeDelete(w *want, live *found, owner topology.Owner, p policy) judgement
 	}
 	m := &live.meta
 	switch {
-	case ownershipOf(m, owner, w.key) != ours:
+	case ownershipOf(m, owner, w.key, p.former...) != ours:
 		return judgement{step: stepKeep, message: "the object at the destination is not one of ours under this key"}
 	case m.Annotations[topology.AdoptedAnnotation] != "":
 		return judgement{step: stepKeep, message: "the object was adopted, not created, by Afterimage"}

@@ -1,6 +1,7 @@
 package synchronizer
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -195,5 +196,47 @@ func TestEditedAPIVersionTombstonesFirst(t *testing.T) {
 	e.eventually("deleted, now that nobody wants it", func() bool { return e.get(left) == nil && e.failing(left) == "" })
 	if got := field(e.get(hpa("taken", "v2")), "metadata", "uid"); got != uid {
 		t.Errorf("the object under its new key: %v, was %v", got, uid)
+	}
+}
+
+// A source that a person confirmed to be another cluster takes over what was
+// written for the one before: nothing of it fails, and deletes reach it.
+func TestConfirmedSourceTakesOver(t *testing.T) {
+	for _, wiped := range []bool{false, true} {
+		t.Run(fmt.Sprint("wiped=", wiped), func(t *testing.T) {
+			e := newEnv(t, destination(t))
+			e.namespace()
+			e.start()
+			for _, name := range []string{"same", "edited", "gone"} {
+				e.want(e.key(name), "ConfigMap", data("x", "1"))
+			}
+			e.eventually("applied", func() bool {
+				return e.has("same", "x", "1")() && e.has("edited", "x", "1")() && e.has("gone", "x", "1")()
+			})
+			e.settled()
+			if wiped {
+				e.stop()
+				e.wipe()
+			}
+			e.source = "99999999-2222-3333-4444-555555555555"
+			e.configureAs(2)
+			another := func(r *topology.Record) { r.Version.Epoch, r.Version.Generation = 2, 2 }
+			e.want(e.key("edited"), "ConfigMap", data("x", "2"), another)
+			e.remove(e.key("gone"), another)
+			if wiped {
+				e.start()
+			}
+			e.eventually("edited and deleted", func() bool { return e.has("edited", "x", "2")() && e.get(e.key("gone")) == nil })
+			e.resync()
+			for _, name := range []string{"same", "edited"} {
+				e.eventually(name+" is the new source's", func() bool {
+					return field(e.get(e.key(name)), "metadata", "annotations", topology.SourceClusterAnnotation) == e.source
+				})
+			}
+			e.resync()
+			if st := e.status(); len(st.Failing) > 0 || st.Objects.Total != 2 {
+				t.Errorf("status: %+v", st)
+			}
+		})
 	}
 }

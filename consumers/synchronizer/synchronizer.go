@@ -201,6 +201,8 @@ func (s *Synchronizer) partitions() []*partition {
 type policy struct {
 	forceNamespaces, adopt, recreate bool
 	deletion                         string
+	// former sources of the partition's configuration.
+	former []string
 }
 
 func (s *Synchronizer) policy() policy {

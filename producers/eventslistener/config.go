@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,20 +114,31 @@ func (t *term) loggedSource() string {
 	return uid
 }
 
-// loggedDestination is the destination of the last configuration in the log.
-func (t *term) loggedDestination() (uid string) {
+// logged is the last configuration in the log, as far as its clusters go.
+func (t *term) logged() (c topology.Config) {
 	if told := t.config.named(); told.Generation != 0 {
-		return told.DestinationUID
+		return told
 	}
-	var generation int64
 	for _, p := range t.m.parts {
 		p.mu.Lock()
-		if p.facts.Generation > generation {
-			generation, uid = p.facts.Generation, p.facts.DestinationUID
+		if f := &p.facts; f.Generation > c.Generation {
+			c.Generation, c.SourceUID, c.DestinationUID, c.FormerSourceUIDs = f.Generation, f.SourceUID, f.DestinationUID, f.FormerSourceUIDs
 		}
 		p.mu.Unlock()
 	}
-	return uid
+	return c
+}
+
+// formerSources are those of the last configuration, and its own if that is
+// another one now.
+func formerSources(last topology.Config, uid string) []string {
+	var out []string
+	for _, former := range append(slices.Clone(last.FormerSourceUIDs), last.SourceUID) {
+		if former != "" && former != uid && !slices.Contains(out, former) {
+			out = append(out, former)
+		}
+	}
+	return out
 }
 
 func (t *term) halt(message string) {
@@ -161,13 +173,15 @@ func (t *term) configure(ctx context.Context, s settings.Settings) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	logged := t.logged()
 	if config.DestinationUID == "" {
 		// Not reached yet: the loop guard goes on with the one it was.
-		config.DestinationUID = t.loggedDestination()
+		config.DestinationUID = logged.DestinationUID
 	}
 	c := &t.config
 	c.mu.Lock()
 	config.SourceUID, config.Generation = c.uid, 0
+	config.FormerSourceUIDs = formerSources(logged, c.uid)
 	atLeast, same := c.atLeast, config.Hash() == c.hash
 	c.mu.Unlock()
 	if same {

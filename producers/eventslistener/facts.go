@@ -19,6 +19,8 @@ type facts struct {
 	Generation     int64  `json:"generation,omitempty"`
 	SourceUID      string `json:"sourceUID,omitempty"`
 	DestinationUID string `json:"destinationUID,omitempty"`
+	// FormerSourceUIDs of it.
+	FormerSourceUIDs []string `json:"formerSourceUIDs,omitempty"`
 	// Epoch is the highest of any record.
 	Epoch int64 `json:"epoch,omitempty"`
 	// Alive is when the last heartbeat was written.
@@ -74,6 +76,7 @@ func (f *facts) apply(r *topology.Record) {
 		var c topology.Config
 		if json.Unmarshal(r.Body, &c) == nil && c.Generation >= f.Generation {
 			f.ConfigHash, f.Generation, f.SourceUID, f.DestinationUID = c.Hash(), c.Generation, c.SourceUID, c.DestinationUID
+			f.FormerSourceUIDs = c.FormerSourceUIDs
 		}
 	case topology.Heartbeat:
 		if r.ObservedAt.After(f.Alive) {

@@ -3,6 +3,7 @@ package eventslistener
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -377,8 +378,15 @@ func TestAnotherClusterHalts(t *testing.T) {
 	if rs[1].Version.Epoch <= rs[0].Version.Epoch || !rs[1].Inferred {
 		t.Errorf("delete under the new cluster: %+v", rs[1])
 	}
-	if rs := w.ofKind(topology.Configured); !strings.Contains(string(rs[len(rs)-1].Body), uid) {
-		t.Error("the configuration does not name the new cluster")
+	configured := w.ofKind(topology.Configured)
+	var first, last topology.Config
+	for r, c := range map[*topology.Record]*topology.Config{&configured[0]: &first, &configured[len(configured)-1]: &last} {
+		if err := json.Unmarshal(r.Body, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last.SourceUID != uid || !slices.Equal(last.FormerSourceUIDs, []string{first.SourceUID}) {
+		t.Errorf("the configuration names source %q after %q, want %q after %q", last.SourceUID, last.FormerSourceUIDs, uid, first.SourceUID)
 	}
 }
 
