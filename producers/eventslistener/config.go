@@ -205,7 +205,7 @@ func (t *term) configure(ctx context.Context, s settings.Settings) error {
 	}
 	config.Generation = generation
 	if !everywhere || atLeast > 0 {
-		body, _ := json.Marshal(config) // plain data always marshals
+		body, _ := json.Marshal(configBody{config, t.resolver.learned()}) // plain data always marshals
 		t.log.InfoContext(ctx, "putting the configuration into the log", "generation", generation, "contentHash", hash, logging.LastUpdate(s))
 		err := t.m.broadcast(ctx, topology.Record{
 			Key: topology.ControlKey(topology.Configured, ""), Kind: topology.Configured,

@@ -21,12 +21,23 @@ type facts struct {
 	DestinationUID string `json:"destinationUID,omitempty"`
 	// FormerSourceUIDs of it.
 	FormerSourceUIDs []string `json:"formerSourceUIDs,omitempty"`
+	// Aliases of that record.
+	Aliases map[string]string `json:"aliases,omitempty"`
 	// Epoch is the highest of any record.
 	Epoch int64 `json:"epoch,omitempty"`
 	// Alive is when the last heartbeat was written.
 	Alive time.Time `json:"alive,omitzero"`
 	// Seen is the highest resourceVersion the source has shown under Epoch, by subject.
 	Seen map[string]string `json:"seen,omitempty"`
+}
+
+// configBody is the body of a Configured record: the configuration, and what the
+// names in the manifest were resolved to where they are no plurals. Whoever reads
+// the source next, on another disk, must not take a kind that cannot be looked up
+// just then for another resource: all objects of it would leave scope.
+type configBody struct {
+	topology.Config
+	Aliases map[string]string `json:"aliases,omitempty"`
 }
 
 // listedBody is the body of a Listed record.
@@ -73,8 +84,9 @@ func (f *facts) apply(r *topology.Record) {
 			f.see(subjectOf(key), r.Version.RV)
 		}
 	case topology.Configured:
-		var c topology.Config
+		var c configBody
 		if json.Unmarshal(r.Body, &c) == nil && c.Generation >= f.Generation {
+			f.Aliases = c.Aliases
 			f.ConfigHash, f.Generation, f.SourceUID, f.DestinationUID = c.Hash(), c.Generation, c.SourceUID, c.DestinationUID
 			f.FormerSourceUIDs = c.FormerSourceUIDs
 		}

@@ -178,6 +178,33 @@ func (r *resolver) loadAliases() {
 	if raw, ok, err := p.m.stage.Meta(p.id, metaAliases); err == nil && ok {
 		_ = json.Unmarshal(raw, &r.aliases) // unreadable: learned again
 	}
+	// The log knows them too, and is all there is on a new disk.
+	var newest facts
+	for _, p := range r.t.m.parts {
+		p.mu.Lock()
+		if p.facts.Generation > newest.Generation {
+			newest = p.facts
+		}
+		p.mu.Unlock()
+	}
+	for name, plural := range newest.Aliases {
+		if r.aliases[name] == "" {
+			r.aliases[name] = plural
+		}
+	}
+}
+
+// learned are the plurals of the entries that name a resource otherwise.
+func (r *resolver) learned() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := map[string]string{}
+	for _, name := range r.wanted {
+		if plural := r.aliases[name]; plural != "" && !strings.HasSuffix(name, "/"+plural) {
+			m[name] = plural
+		}
+	}
+	return m
 }
 
 func (r *resolver) saveAliases(ctx context.Context) {

@@ -29,6 +29,12 @@ func status(r *http.Request, code int, reason string) *http.Response {
 	return answer(r, code, fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"message":"made up","code":%d}`, reason, code))
 }
 
+// notFound is an API server's word that there is no object of the name asked for.
+func notFound(r *http.Request) *http.Response {
+	name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	return answer(r, 404, fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","message":"made up","details":{"name":%q},"code":404}`, name))
+}
+
 func isWatch(r *http.Request, resource string) bool {
 	return strings.HasSuffix(r.URL.Path, "/"+resource) && r.URL.Query().Get("watch") == "true"
 }
@@ -278,7 +284,7 @@ func TestEmptyListIsHeldBack(t *testing.T) {
 		case isList(r, "things"):
 			return answer(r, 200, `{"kind":"ThingList","apiVersion":"`+e.Group+`/v1","metadata":{"resourceVersion":"99999999"},"items":[]}`), nil
 		case r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/things/"):
-			return status(r, 404, "NotFound"), nil
+			return notFound(r), nil
 		}
 		return next.RoundTrip(r)
 	})
@@ -472,5 +478,38 @@ func TestResourceServedNoLonger(t *testing.T) {
 	})
 	if got := w.things(e); !allAre(got, 1, "create delete") {
 		t.Errorf("logged: %v", got)
+	}
+}
+
+// A kind is looked up at each start. On a disk that does not know its plural, and
+// while the source cannot tell, it must not be taken for a resource of that name:
+// the configuration would put all of its objects out of scope.
+func TestNameIsKnownOnANewDisk(t *testing.T) {
+	for name, code := range map[string]int{"not served": 404, "unavailable": 503} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, source(t))
+			e := w.crd()
+			kind := e
+			kind.Resource = "Thing"
+			w.setResources(kind, configMaps)
+			w.thing(e, "a")
+			r := w.start()
+			w.eventually("logged", func() bool { return allAre(w.things(e), 1, "create") && w.lastConfigHas("things") })
+			r.stop()
+			w.wipe()
+			before := len(w.ofKind(topology.Configured))
+			w.transport.set(func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+				if strings.Contains(r.URL.Path, e.Group) {
+					return status(r, code, "made up"), nil
+				}
+				return next.RoundTrip(r)
+			})
+			r = w.start()
+			w.configMap("after", map[string]string{"a": "1"})
+			w.becomes("configmaps", "after", "create")
+			if now := len(w.ofKind(topology.Configured)); now != before || !w.lastConfigHas("things") {
+				t.Errorf("%d configuration records more; the plural is named: %v", now-before, w.lastConfigHas("things"))
+			}
+		})
 	}
 }
