@@ -181,8 +181,13 @@ func mergeCondition(all []metav1.Condition, c metav1.Condition) []metav1.Conditi
 		if all[i].Type != c.Type {
 			continue
 		}
-		if c.Status == metav1.ConditionTrue && all[i].Status != metav1.ConditionTrue {
+		switch {
+		case c.Status != metav1.ConditionTrue:
+		case all[i].Status != metav1.ConditionTrue:
 			all[i] = c
+		case c.Message != "" && c.Message != all[i].Message:
+			// Each may ask a person something else.
+			all[i].Message = strings.TrimPrefix(all[i].Message+"\n"+c.Message, "\n")
 		}
 		return all
 	}

@@ -5,7 +5,10 @@
 package settings
 
 import (
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/afterimage-dr/afterimage/internal/live"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -32,8 +35,21 @@ type Settings struct {
 	// LastUpdate of the LiveSynchronization, for logs (SPEC: lastUpdate).
 	LastUpdateTime, LastUpdateUserUID, LastUpdateUsername string
 	// ConfirmPrune and ConfirmSource are what a person confirmed (annotations
-	// afterimage.io/confirm-prune and afterimage.io/confirm-source).
+	// afterimage.io/confirm-prune, one token or several, and
+	// afterimage.io/confirm-source).
 	ConfirmPrune, ConfirmSource string
+}
+
+// ConfirmedPrunes are the tokens a person gave. Several components may ask at a
+// time, each for its own deletes: the tokens stand in one annotation, with commas
+// or spaces between them.
+func (s Settings) ConfirmedPrunes() []string {
+	return strings.FieldsFunc(s.ConfirmPrune, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+}
+
+// ConfirmsPrune tells whether a person gave the token.
+func (s Settings) ConfirmsPrune(token string) bool {
+	return slices.Contains(s.ConfirmedPrunes(), token)
 }
 
 // Live is the settings as they stand now.

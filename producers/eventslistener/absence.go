@@ -243,8 +243,7 @@ func (a *absence) judge(ctx context.Context, subject string, candidates []candid
 // confirm compares the token a person gave with what is blocked: it allows
 // exactly the deletes it was made of. a.mu must be held.
 func (a *absence) confirm() bool {
-	given := a.t.settings().ConfirmPrune
-	if given == "" || given != a.token() {
+	if !a.t.settings().ConfirmsPrune(a.token()) {
 		return false
 	}
 	for subject, b := range a.blocked {

@@ -1,14 +1,9 @@
 package eventslistener
 
-import "fmt"
+import (
+	"fmt"
 
-// The limits of the breaker (guarantee 8). At most this many objects may be
-// missing of anything; above it, at most half of what is tracked. A resource may
-// not go to nothing if it had as many as wholeResource objects: fewer are deleted
-// together in everyday work, and a source that is lost loses other resources too.
-const (
-	fewObjects    = 10
-	wholeResource = 5
+	"github.com/afterimage-dr/afterimage/internal/breaker"
 )
 
 // tally is what is missing of a resource, or of the whole LiveSynchronization.
@@ -22,14 +17,16 @@ type tally struct {
 }
 
 // trip decides whether deletes concluded from absence must wait for a person,
-// and says why.
+// and says why (guarantee 8).
 func trip(resource, all tally) (reason string, tripped bool) {
-	for _, t := range [...]tally{resource, all} {
-		if t.missing > fewObjects && 2*t.missing > t.tracked {
-			return fmt.Sprintf("%d of %d objects of %s are missing in the source", t.missing, t.tracked, t.name), true
-		}
-	}
-	if resource.missing >= wholeResource && resource.missing >= resource.tracked {
+	of := func(t tally) breaker.Tally { return breaker.Tally{Gone: t.missing, Tracked: t.tracked} }
+	switch breaker.Default().Judge(of(resource), of(all)) {
+	case breaker.Resource:
+		all = resource
+		fallthrough
+	case breaker.All:
+		return fmt.Sprintf("%d of %d objects of %s are missing in the source", all.missing, all.tracked, all.name), true
+	case breaker.Whole:
 		return fmt.Sprintf("all %d objects of %s are missing in the source", resource.missing, resource.name), true
 	}
 	return "", false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -45,7 +47,7 @@ func (p *pass) request(ctx context.Context, uid string) error {
 	}
 	var keys []string
 	for _, t := range p.tallies {
-		if !confirmed(p.settings.ConfirmPrune, all) && !p.passes(t) {
+		if !confirmed(p.settings, all) && !p.passes(t) {
 			continue
 		}
 		p.more = p.more || t.open > len(t.held)
@@ -127,7 +129,7 @@ func (p *pass) total() *tally {
 // MaxRequests at once: more than half of what is owned must not pass it in
 // slices, each of which is less than half.
 func (p *pass) passes(t *tally) bool {
-	if t.orphans <= p.opts.MaxRequests || t.orphans <= t.owned/2 || confirmed(p.settings.ConfirmPrune, t) {
+	if t.orphans <= p.opts.MaxRequests || t.orphans <= t.owned/2 || confirmed(p.settings, t) {
 		return true
 	}
 	p.blocked = fmt.Sprintf("%d of %d %s exist only in the destination: nothing is deleted; if this is meant, confirm it with the annotation afterimage.io/confirm-prune: %q",
@@ -140,8 +142,10 @@ func (p *pass) passes(t *tally) bool {
 // token that confirms the orphans of a tally, and fewer.
 func token(t *tally) string { return t.name + "=" + strconv.Itoa(t.orphans) }
 
-func confirmed(given string, t *tally) bool {
-	name, count, ok := strings.Cut(given, "=")
-	n, err := strconv.Atoi(count)
-	return ok && err == nil && name == t.name && t.orphans <= n
+func confirmed(s settings.Settings, t *tally) bool {
+	return slices.ContainsFunc(s.ConfirmedPrunes(), func(given string) bool {
+		name, count, ok := strings.Cut(given, "=")
+		n, err := strconv.Atoi(count)
+		return ok && err == nil && name == t.name && t.orphans <= n
+	})
 }
