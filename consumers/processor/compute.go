@@ -3,8 +3,11 @@ package processor
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
 )
@@ -47,6 +50,9 @@ func compute(rules *topology.Rules, r *topology.Record, old state.Entry, known, 
 		c.incomparable = !comparable
 	}
 	verdict := rules.Apply(r)
+	if verdict.Err == nil && verdict.InScope {
+		verdict.Err = tooLarge(r, verdict.Body)
+	}
 	c.conflict = verdict.Conflict
 	c.entry = state.Entry{Version: version, UID: r.UID, Offset: r.Offset}
 	out := &topology.Record{
@@ -89,6 +95,22 @@ func compute(rules *topology.Rules, r *topology.Record, old state.Entry, known, 
 	}
 	c.record = out
 	return c
+}
+
+// tooLarge refuses what a patch has made larger than desired takes: the append
+// would fail each time, and no other object of the partition would get past it
+// (guarantee 5).
+func tooLarge(r *topology.Record, body []byte) error {
+	const limit = stream.MaxRecordBytes
+	if len(body) < limit/4 {
+		return nil // Kubernetes limits what headers carry of a namespace to less than the rest
+	}
+	stamp, _ := json.Marshal([2]map[string]string{r.NamespaceLabels, r.NamespaceAnnotations}) // maps of strings always marshal
+	const others = 4 << 10                                                                    // all other headers
+	if size := len(r.Key) + len(body) + len(stamp) + others; size > limit {
+		return fmt.Errorf("patched object of %d bytes is larger than the %d that the log takes", size, limit)
+	}
+	return nil
 }
 
 func uncovered(rules *topology.Rules, name string) bool {

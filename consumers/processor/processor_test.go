@@ -3,6 +3,7 @@ package processor
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,38 @@ func TestFollows(t *testing.T) {
 	}
 	if last.Op != topology.Create || last.Version.Generation != 1 || last.Version.RV != fmt.Sprint(r.rv) || last.Hash == "" || last.UID != "uid-c" || last.ObservedAt.IsZero() || last.Writer != "processor-1" {
 		t.Errorf("record of c: %+v", last)
+	}
+}
+
+// What a patch makes larger than the log takes is held; it must not keep the rest
+// of its partition waiting for an append that can never succeed.
+func TestObjectPatchedBeyondTheLimitIsHeld(t *testing.T) {
+	r := newRig(t)
+	big := strings.Repeat("x", 1_700_000)
+	r.configure(`{"resources":[{"version":"v1","resource":"configmaps","transformation":{"patch":[{"op":"add","path":"/data/big","value":"` + big + `"}]}}]}`)
+	r.start()
+	r.put("large", big)
+	names := []string{"small"}
+	for i := 0; len(names) < 10; i++ {
+		names = append(names, fmt.Sprint("small-", i))
+	}
+	for _, name := range names {
+		r.put(name, "1")
+	}
+	r.settle()
+	held := false
+	ops := map[string]topology.Op{}
+	for _, rec := range r.read(r.topics.Desired) {
+		ops[rec.Key] = rec.Op
+		held = held || rec.Key == key("large") && rec.Op == topology.Hold && strings.Contains(rec.Reason, "larger than")
+	}
+	if !held {
+		t.Errorf("large is not held: %v", ops[key("large")])
+	}
+	for _, name := range names {
+		if ops[key(name)] != topology.Create {
+			t.Errorf("%s: %q", name, ops[key(name)])
+		}
 	}
 }
 
