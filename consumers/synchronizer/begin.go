@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ func (p *partition) begin(ctx context.Context, destination string) (from int64, 
 		return 0, nil, err
 	}
 	p.id = state.PartitionID{TopicID: b.TopicID, Number: b.Number}
-	p.memory = newMemory(p.s.State, p.id)
+	p.memory, p.destination = newMemory(p.s.State, p.id), destination
 	from, known, err := p.position(b, destination)
 	if err != nil {
 		return 0, nil, err
@@ -43,6 +44,7 @@ func (p *partition) begin(ctx context.Context, destination string) (from int64, 
 		return 0, nil, err
 	}
 	p.generation, _ = strconv.ParseInt(generation, 10, 64) // 0 while there was none
+	p.newest = p.generation
 	fold, err = p.s.Log.Fold(ctx, p.s.Topics.Desired, b.Number, from, b.End, func(k *kgo.Record) {
 		p.foldEnd = k.Offset + 1
 		if key, err := topology.ParseKey(string(k.Key)); err == nil {
@@ -50,8 +52,8 @@ func (p *partition) begin(ctx context.Context, destination string) (from int64, 
 			return
 		}
 		if r, err := topology.Decode(k); err == nil && r.Kind == topology.Configured {
-			if c, err := configOf(&r); err == nil {
-				source, former = c.SourceUID, c.FormerSourceUIDs
+			if c, err := configOf(&r); err == nil && c.Generation >= p.newest {
+				source, former, p.newest = c.SourceUID, c.FormerSourceUIDs, c.Generation
 			}
 		}
 	})
@@ -167,8 +169,13 @@ func (p *partition) own(ctx context.Context, source string, needed bool) error {
 			}
 		}
 	}
-	if source == "" {
+	switch source {
+	case "":
 		return nil
+	case p.destination:
+		// Guarantee 9: the source is never written to. Whoever starts us looks as
+		// well, but may be too late.
+		return fmt.Errorf("source and destination are the same cluster (%s): nothing is written", source)
 	}
 	c.SourceUID = source
 	o := topology.OwnerOf(c)

@@ -42,6 +42,8 @@ type partition struct {
 	assignment *stream.Assignment
 	id         state.PartitionID
 	log        *slog.Logger
+	// destination is the UID of the cluster that is written.
+	destination string
 
 	// ctx ends when the partition is given up; effects, some time later, so that
 	// what has begun is seen to its end.
@@ -49,6 +51,7 @@ type partition struct {
 	cancel       context.CancelCauseFunc
 	owned        atomic.Pointer[topology.Owner]
 	leaderEpoch  atomic.Int32
+	newest       int64 // generation of a configuration that was seen; only begin and read use it
 	commitNow    chan struct{}
 	retryNow     chan struct{}
 	unread       atomic.Int64 // records that could not be decoded
@@ -138,6 +141,8 @@ func (p *partition) run(parent context.Context) error {
 	p.s.mu.Unlock()
 
 	g, gctx := errgroup.WithContext(ctx)
+	// Where one ends all end, also what waits for room or for the gate.
+	defer context.AfterFunc(gctx, func() { cancel(context.Cause(gctx)) })()
 	g.Go(func() error { return p.read(gctx, from, fold) })
 	g.Go(func() error { return p.commitLoop(gctx) })
 	g.Go(func() error { return p.retryLoop(gctx) })
@@ -223,6 +228,11 @@ func (p *partition) take(ctx context.Context, k *kgo.Record, last bool) error {
 			p.skip(k.Offset, nil)
 			return nil
 		}
+		if c.Generation < p.newest {
+			p.skip(k.Offset, nil) // a zombie's: nobody repairs it
+			return nil
+		}
+		p.newest = c.Generation
 		p.comesAfter(c.FormerSourceUIDs)
 		if err := p.own(ctx, c.SourceUID, false); err != nil {
 			return err

@@ -3,10 +3,13 @@ package synchronizer
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/internal/stream"
@@ -236,6 +239,87 @@ func TestConfirmedSourceTakesOver(t *testing.T) {
 			e.resync()
 			if st := e.status(); len(st.Failing) > 0 || st.Objects.Total != 2 {
 				t.Errorf("status: %+v", st)
+			}
+		})
+	}
+}
+
+// A partition that has to begin anew does so at once, also while everything it
+// holds waits for the gate: what it remembers is of another cluster.
+func TestStartsOverWhileSuspended(t *testing.T) {
+	e := newEnv(t, destination(t))
+	e.namespace()
+	e.suspend(true)
+	e.start()
+	var recs []*kgo.Record
+	for i := range 3 * testPartitions * maxUnfinished {
+		k := e.key(fmt.Sprint("k", i))
+		r := topology.Record{
+			Key: k.String(), Kind: topology.Object, Op: topology.Create, Hash: "h", Body: object(k, "ConfigMap", nil), Writer: "test",
+			Version: topology.Version{Epoch: 1, RV: fmt.Sprint(e.rv.Add(1)), NamespaceRV: "7", Generation: 1},
+		}
+		recs = append(recs, r.Encode(e.topics.Desired, topology.PartitionOf(r.Key, testPartitions)))
+	}
+	must(t, e.writer.AppendSync(t.Context(), recs...))
+	var before []*partition
+	e.eventually("everything waits", func() bool {
+		before = e.sync.partitions()
+		full := 0
+		for _, p := range before {
+			p.mu.Lock()
+			if p.unfinished >= maxUnfinished {
+				full++
+			}
+			p.mu.Unlock()
+		}
+		return full == testPartitions
+	})
+	e.sync.identity.uid.Set("another")
+	e.eventually("all begin anew", func() bool {
+		now := e.sync.partitions()
+		return len(now) == testPartitions && !slices.ContainsFunc(now, func(p *partition) bool { return slices.Contains(before, p) })
+	})
+}
+
+// The source is never written to, also where it is given as the destination.
+func TestSourceAsDestinationIsNotWritten(t *testing.T) {
+	e := newEnv(t, destination(t))
+	e.namespace()
+	e.put(e.key("a"), `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"`+e.name+`"},"data":{"x":"original"}}`)
+	e.set(func(s *settings.Settings) { s.Config.Replication.AdoptExisting = true })
+	uid, err := e.kube.ClusterUID(t.Context())
+	must(t, err)
+	e.source = uid
+	e.configureAs(2)
+	e.want(e.key("a"), "ConfigMap", data("x", "patched"))
+	e.start()
+	e.never(2*time.Second, "a write", func() bool { return e.traffic.writes.Load() > 0 })
+	if c := e.status().Components[0]; c.Ready {
+		t.Errorf("status: %+v", c)
+	}
+}
+
+// A zombie's configuration that landed behind a newer one changes nothing.
+func TestOlderConfigurationIsPassedOver(t *testing.T) {
+	for _, running := range []bool{true, false} {
+		t.Run(fmt.Sprint("running=", running), func(t *testing.T) {
+			e := newEnv(t, destination(t))
+			e.namespace()
+			if running {
+				e.start()
+			}
+			e.source = "99999999-2222-3333-4444-555555555555"
+			e.configureAs(3)
+			now := e.source
+			e.source = ""
+			e.configureAs(2)
+			e.want(e.key("a"), "ConfigMap", data("x", "1"))
+			if !running {
+				e.start()
+			}
+			e.eventually("applied", e.has("a", "x", "1"))
+			if got := field(e.get(e.key("a")), "metadata", "annotations", topology.SourceClusterAnnotation); got != now {
+				t.Errorf("written for source %v, want %v", got, now)
 			}
 		})
 	}
