@@ -116,7 +116,9 @@ func (b *bench) bareMaximum(ctx context.Context) (float64, error) {
 	n := written.Load() - before
 	cancel()
 	wg.Wait()
-	<-loop
+	if err := <-loop; err != nil {
+		return 0, err
+	}
 	if n == 0 {
 		return 0, errors.New("the bare loop wrote nothing")
 	}

@@ -29,6 +29,12 @@ type partition struct {
 
 	// rules of the configuration in force; nil while none is known.
 	rules *topology.Rules
+	// baseline is the configuration before it, if every key was computed with that.
+	baseline *topology.Rules
+	// waiting are the keys that are held back, by resource; recount says that
+	// they must be counted again.
+	waiting map[string]int64
+	recount bool
 	// rejected is the generation of the last configuration that did not compile.
 	rejected int64
 	// next is the offset in changes up to which everything is committed.
@@ -87,6 +93,9 @@ func (w *partition) open(ctx context.Context) error {
 	if err := w.State.DropOthers(out.TopicID); err != nil {
 		return fmt.Errorf("forgetting recreated topics: %w", err)
 	}
+	if err := w.countPartitions(ctx); err != nil {
+		return err
+	}
 	position, ok, err := w.State.Position(w.id)
 	if err != nil {
 		return fmt.Errorf("reading the position: %w", err)
@@ -102,6 +111,7 @@ func (w *partition) open(ctx context.Context) error {
 			return fmt.Errorf("dropping the state: %w", err)
 		}
 		ok, w.known, w.held, w.fullRun, w.deferred = false, 0, 0, run{}, nil
+		w.baseline, w.recount = nil, false
 	}
 	w.known = max(w.known, out.Start)
 	if err := w.catchUp(ctx, out.End); err != nil {
@@ -128,6 +138,7 @@ func (w *partition) resume(ctx context.Context, position state.Position, ok bool
 			w.rules = nil
 		}
 	}
+	w.publish(false)
 	w.next = max(position.Offset, w.in.Start)
 	if !ok || string(input) != string(w.in.TopicID[:]) || position.Offset > w.in.End {
 		w.next = w.in.Start
@@ -225,15 +236,27 @@ func (w *partition) follow(ctx context.Context) error {
 	}()
 	defer func() {
 		cancel()
-		for range reads { //nolint:revive // wait for the reader before the tail is closed
+		for range reads { // wait for the reader before the tail is closed
 		}
 	}()
 	look := time.NewTicker(w.LookBehind)
 	defer look.Stop()
 	for {
+		s, confirmed := w.Settings.Get()
+		var again <-chan time.Time
+		if w.finished {
+			if err := w.weigh(ctx, s); err != nil {
+				return err
+			}
+			if w.unweighed() {
+				again = time.After(verdictPoll)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-confirmed:
+		case <-again:
 		case <-look.C:
 			if err := w.lookBehind(ctx); err != nil {
 				return err

@@ -138,7 +138,6 @@ func (s *Synchronizer) followOnce(ctx context.Context, k *kube.Client, r kube.Re
 		}
 	}
 	f.listed(all)
-	all = nil
 	ctx, cancel := context.WithTimeout(ctx, watchLife)
 	defer cancel()
 	w, err := k.Watch(ctx, r, "", rv)

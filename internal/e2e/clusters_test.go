@@ -375,5 +375,3 @@ func TestSourceIsTheDestination(t *testing.T) {
 		}
 	}
 }
-
-func source0(o *ordeal) dynamic.Interface { return o.rig.source.client }

@@ -383,7 +383,7 @@ func matches(v any, wants []string) error {
 		}
 		pointer, want, ok := strings.Cut(w, "=")
 		if !ok {
-			return fmt.Errorf("%q: want POINTER=JSON or POINTER!", w)
+			return fmt.Errorf("%q: want POINTER=JSON, or POINTER! for nothing there", w)
 		}
 		got, _ := lookUp(v, pointer)
 		b, err := json.Marshal(got)

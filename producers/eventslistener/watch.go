@@ -117,7 +117,7 @@ func (lf *life) connection(ctx context.Context, rv *string) error {
 		if !heard {
 			lf.recovered()
 		}
-		next := ""
+		var next string
 		if ev.Type == kube.Bookmark {
 			next, err = resourceVersionOf(ev.Object)
 		} else {
