@@ -31,11 +31,14 @@ func (p *part) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := catchUp{p: p, changed: map[string]state.Entry{}, stale: map[string]bool{}}
+	c := catchUp{p: p, changed: map[string]state.Entry{}, stale: map[string]int64{}}
 	if err := p.m.log.Read(ctx, p.m.topic, p.id.Number, from, b.End, c.record); err != nil {
 		return fmt.Errorf("reading %s/%d to its end: %w", p.m.topic, p.id.Number, err)
 	}
-	if err := c.commit(&state.Position{Offset: b.End, CommittedAt: time.Now()}); err != nil {
+	for key, offset := range c.stale {
+		p.doubt(key, offset)
+	}
+	if err := c.commit(&state.Position{Offset: p.trusted(b.End), CommittedAt: time.Now()}); err != nil {
 		return err
 	}
 	p.next = b.End
@@ -72,7 +75,7 @@ type catchUp struct {
 	p       *part
 	changed map[string]state.Entry
 	// stale keys: their last record is older than one before it.
-	stale map[string]bool
+	stale map[string]int64 // offset of the first such record
 }
 
 func (c *catchUp) record(k *kgo.Record) error {
@@ -92,7 +95,9 @@ func (c *catchUp) record(k *kgo.Record) error {
 		}
 	}
 	if known && rec.Version.Older(cur.Version) {
-		c.stale[rec.Key] = true
+		if _, ok := c.stale[rec.Key]; !ok {
+			c.stale[rec.Key] = rec.Offset
+		}
 		return nil
 	}
 	delete(c.stale, rec.Key)

@@ -3,6 +3,7 @@ package eventslistener
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -515,6 +516,45 @@ func TestZombieRecordsAreRepaired(t *testing.T) {
 	w.foreign(old["down"])
 	w.start()
 	w.becomes("configmaps", "down", "create update create update")
+}
+
+// A repair that a crash comes before is not forgotten: the zombie's record would
+// stay the last of its key, and compaction would keep it alone.
+func TestRepairOutlivesACrash(t *testing.T) {
+	w := newWorld(t, source(t), configMaps)
+	for _, n := range []string{"a", "b"} {
+		w.configMap(n, map[string]string{"a": "1"})
+	}
+	r := w.start()
+	old := map[string]topology.Record{}
+	for _, n := range []string{"a", "b"} {
+		w.becomes("configmaps", n, "create")
+		old[n] = w.of("configmaps", n)[0]
+		w.patch(configMaps, w.key("configmaps", n), `[{"op":"add","path":"/data/a","value":"2"}]`)
+		w.becomes("configmaps", n, "create update")
+	}
+	w.transport.set(func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		if strings.HasSuffix(r.URL.Path, "/configmaps/a") {
+			return status(r, 500, "InternalError"), nil
+		}
+		return next.RoundTrip(r)
+	})
+	w.foreign(old["a"])
+	w.foreign(old["b"])
+	// What cannot be read keeps nobody waiting.
+	w.becomes("configmaps", "b", "create update create update")
+	w.eventually("met", func() bool { return r.Counters().Foreign >= 2 })
+	time.Sleep(time.Second) // commits and heartbeats go on
+	r.stop()
+	if got := ops(w.of("configmaps", "a")); got != "create update create" {
+		t.Fatalf("logged of a: %s", got)
+	}
+	w.transport.set(nil)
+	w.start()
+	w.becomes("configmaps", "a", "create update create update")
+	if rs := w.of("configmaps", "a"); !rs[3].Repair || rs[3].Hash != rs[1].Hash {
+		t.Errorf("repair: %+v", rs[3])
+	}
 }
 
 func (w *world) request(key topology.Key, reason string) {

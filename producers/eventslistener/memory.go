@@ -71,6 +71,43 @@ type part struct {
 	// next is where our next record lands if nobody else writes.
 	next  int64
 	facts facts
+	// doubts are the offsets of records that may have set a key back, by key, until
+	// the key is repaired. The position stays at the first of them: who comes after
+	// a crash must meet them again.
+	doubts map[string]int64
+}
+
+// doubt notes a record that may have set its key back.
+func (p *part) doubt(key string, offset int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if was, ok := p.doubts[key]; ok && was <= offset {
+		return
+	}
+	if p.doubts == nil {
+		p.doubts = map[string]int64{}
+	}
+	p.doubts[key] = offset
+}
+
+// trusted is the offset up to which nothing is left to look at, at most next.
+func (p *part) trusted(next int64) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, offset := range p.doubts {
+		next = min(next, offset)
+	}
+	return next
+}
+
+// settled ends the doubts about keys whose repair is in the log.
+func (m *memory) settled(keys []string) {
+	for _, key := range keys {
+		p := m.partOf(key)
+		p.mu.Lock()
+		delete(p.doubts, key)
+		p.mu.Unlock()
+	}
 }
 
 // pendingEntry is what the state will say of a key once its record has landed.
@@ -294,7 +331,7 @@ func (p *part) remember(ctx context.Context) error {
 	}
 	change.SetMeta(metaFacts, f.encode())
 	// Guarantee 1: the position passes only what is acknowledged and remembered.
-	if err := change.Commit(&state.Position{Offset: next, CommittedAt: time.Now()}); err != nil {
+	if err := change.Commit(&state.Position{Offset: p.trusted(next), CommittedAt: time.Now()}); err != nil {
 		return fmt.Errorf("remembering partition %d of %s: %w", p.id.Number, p.m.topic, err)
 	}
 	failpoint.Hit("eventslistener/after-commit")
@@ -358,6 +395,7 @@ func (p *part) judge(foreign []topology.Record, change *state.Change) error {
 			return err
 		}
 		if !known || cur.Version != f.Version || cur.Hash != f.Hash {
+			p.doubt(f.Key, f.Offset)
 			p.m.suspect(f.Key)
 		}
 	}

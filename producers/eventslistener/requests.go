@@ -332,6 +332,7 @@ func (q *requests) takeHeld() map[string]string {
 // repairs appends suspects again, and asks again about what was held back once a
 // person has confirmed.
 func (q *requests) repairs(ctx context.Context) {
+	wait := backoff{max: q.t.opts.Retry}
 	for {
 		select {
 		case <-ctx.Done():
@@ -343,8 +344,11 @@ func (q *requests) repairs(ctx context.Context) {
 		q.suspects = map[string]bool{}
 		q.mu.Unlock()
 		held := q.takeHeld()
-		for key := range suspects {
-			q.repair(ctx, key)
+		if q.repair(ctx, suspects) {
+			wait.reset()
+		} else {
+			// One that cannot be read now must not keep the others waiting.
+			time.AfterFunc(wait.step(), q.retryHeld)
 		}
 		if len(held) > 0 {
 			if err := q.answer(ctx, held); err != nil && ctx.Err() == nil {
@@ -354,20 +358,33 @@ func (q *requests) repairs(ctx context.Context) {
 	}
 }
 
-// repair makes the newest state of a key its last record again (guarantee 4).
-func (q *requests) repair(ctx context.Context, key string) {
-	wait := backoff{max: q.t.opts.Retry}
-	for tries := 0; ctx.Err() == nil; tries++ {
+// repair makes the newest state of each key its last record again (guarantee 4).
+// It returns false if some have to be tried again.
+func (q *requests) repair(ctx context.Context, suspects map[string]bool) bool {
+	var repaired []string
+	all := true
+	for key := range suspects {
 		err := q.repairOnce(ctx, key)
-		if err == nil {
+		switch {
+		case err == nil:
 			q.t.l.counts.repaired.Add(1)
-			return
+			repaired = append(repaired, key)
+		case errors.Is(err, kube.ErrNotServed):
+			// Nothing of it can be read; its objects count as unknown.
+		default:
+			all = false
+			q.mu.Lock()
+			q.suspects[key] = true
+			q.mu.Unlock()
 		}
-		if errors.Is(err, kube.ErrNotServed) && tries > 2 { // a proxy may say so in passing
-			return // nothing of it can be read; its objects count as unknown
+		if ctx.Err() != nil {
+			return all
 		}
-		wait.after(ctx, err)
 	}
+	if len(repaired) > 0 && q.t.m.flush(ctx) == nil {
+		q.t.m.settled(repaired)
+	}
+	return all
 }
 
 func (q *requests) repairOnce(ctx context.Context, key string) error {
