@@ -107,11 +107,26 @@ func (k *consumer) run(ctx context.Context) {
 	k.mu.Unlock()
 }
 
-// add begins to follow a partition; false if it is taken by another Tail.
+// refuses tells whether a Tail must go elsewhere: its partition is taken, or
+// there still are Tails of a former topic of the name. The client keeps the
+// former ID until they are gone, and would never fetch for this one.
+func (k *consumer) refuses(t *Tail) bool {
+	if _, taken := k.tails[t.key]; taken {
+		return true
+	}
+	for _, other := range k.tails {
+		if other.key.topic == t.key.topic && other.id != t.id {
+			return true
+		}
+	}
+	return false
+}
+
+// add begins to follow a partition; false if it cannot (see refuses).
 func (k *consumer) add(t *Tail) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if _, taken := k.tails[t.key]; taken {
+	if k.refuses(t) {
 		return false
 	}
 	for {
@@ -125,7 +140,7 @@ func (k *consumer) add(t *Tail) bool {
 		}
 		k.rounds.Wait()
 		k.waiting--
-		if _, taken := k.tails[t.key]; taken {
+		if k.refuses(t) {
 			return false
 		}
 	}

@@ -329,6 +329,34 @@ func topicRecreated(e *env) {
 	e.must(e.c.Read(e.ctx, e.topic, 0, 0, 1, func(r *kgo.Record) error { return nil }))
 }
 
+// The tails of a topic that is no more are closed one after the other; one of the
+// new topic must not have to wait for the last of them.
+func topicRecreatedTailByTail(e *env) {
+	e.create(2)
+	w := e.writer()
+	e.fill(w, 0, 0, 3, 10)
+	e.fill(w, 1, 0, 3, 10)
+	t, other := e.tail(0, 0), e.tail(1, 0)
+	e.next(t, 0, 3)
+	e.next(other, 0, 3)
+	e.must(e.c.Delete(e.ctx, e.topic))
+	e.create(2)
+	for _, x := range []*stream.Tail{t, other} {
+		if rs, err := x.Next(e.ctx); !errors.Is(err, stream.ErrTopicRecreated) {
+			e.Fatalf("tail of the old topic: %d records, %v", len(rs), err)
+		}
+	}
+	t.Close()
+	again := e.tail(0, 0) // while the other is still open
+	e.eventually("an append to the new topic", func() bool {
+		return w.AppendSync(e.ctx, e.record(0, "k0", "0")) == nil
+	})
+	e.next(again, 0, 1)
+	other.Close()
+	e.fill(w, 0, 1, 3, 10)
+	e.next(again, 1, 3)
+}
+
 func ensureChecks(e *env) {
 	want := stream.TopicSettings{Partitions: 12, Replication: -1, Configs: map[string]string{"cleanup.policy": "compact", "segment.ms": "86400000"}}
 	warnings, err := e.c.Ensure(e.ctx, e.topic, want)

@@ -41,6 +41,7 @@ func Run(t *testing.T, target Target) {
 		{"BigRecord", bigRecord},
 		{"TailOutOfRange", tailOutOfRange},
 		{"TopicRecreated", topicRecreated},
+		{"TopicRecreatedTailByTail", topicRecreatedTailByTail},
 		{"EnsureChecks", ensureChecks},
 		{"AppendRefuses", appendRefuses},
 		{"GroupShares", groupShares},
