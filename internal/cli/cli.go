@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -32,7 +33,7 @@ func Main(ctx context.Context, args []string, out, errOut io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	err := root.ExecuteContext(ctx)
+	ran, err := root.ExecuteContextC(ctx)
 	var usage usageError
 	switch {
 	case err == nil:
@@ -40,7 +41,7 @@ func Main(ctx context.Context, args []string, out, errOut io.Writer) int {
 	case errors.Is(err, errSilent):
 		return exitFailed
 	case errors.As(err, &usage):
-		_, _ = fmt.Fprintf(errOut, "afterimage: %v\nSee \"afterimage --help\".\n", err)
+		_, _ = fmt.Fprintf(errOut, "afterimage: %v\nSee \"%s --help\".\n", err, ran.CommandPath())
 		return exitUsage
 	}
 	_, _ = fmt.Fprintf(errOut, "afterimage: %v\n", err)
@@ -68,26 +69,37 @@ Volume data is not replicated: objects are, what is on disks is not.
   afterimage demo                  see it work between two throwaway clusters`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q", args[0])}
+		Version:       Version(),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
 			}
-			return nil
+			hint := ""
+			if like := c.SuggestionsFor(args[0]); len(like) > 0 {
+				hint = "; did you mean " + strings.Join(like, ", ") + "?"
+			}
+			return usageError{fmt.Errorf("unknown command %q%s", args[0], hint)}
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(runCommand(), statusCommand(), versionCommand(), demoCommand())
+	root.SuggestionsMinimumDistance = 2
+	root.SetVersionTemplate(versionLine())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }
 
 // noArgs refuses arguments: everything is said by flags.
 func noArgs(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError{fmt.Errorf("%s takes no arguments, got %q", c.CommandPath(), args)}
+	if len(args) == 0 {
+		return nil
 	}
-	return nil
+	hint := ""
+	if c.Flags().Lookup("filename") != nil {
+		hint = "; manifests are named with -f FILE|DIR"
+	}
+	return usageError{fmt.Errorf("%s takes no arguments, got %q%s", c.CommandPath(), args, hint)}
 }
 
 // defaultDataDir is where run keeps its memory and status finds it.
@@ -96,6 +108,15 @@ func defaultDataDir() string {
 		return filepath.Join(state, "afterimage")
 	}
 	return "afterimage-data"
+}
+
+// checkDataDir refuses the empty name a variable that is not set leaves: it would
+// be the working directory.
+func checkDataDir(dir string) error {
+	if dir == "" {
+		return usageError{errors.New("--data-dir: it is empty: want a directory")}
+	}
+	return nil
 }
 
 func dataDirFlag(c *cobra.Command, dir *string) {

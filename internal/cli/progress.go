@@ -62,7 +62,7 @@ type rotated struct {
 
 func openLogFile(dataDir string) (*rotated, error) {
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+		return nil, fmt.Errorf("data directory: %w: choose one with --data-dir", err)
 	}
 	r := &rotated{path: filepath.Join(dataDir, logFile)}
 	return r, r.open()

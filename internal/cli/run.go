@@ -98,6 +98,9 @@ func run(c *cobra.Command, f runFlags) error {
 	if f.session < minSession || f.session > maxSession {
 		return usageError{fmt.Errorf("--session-timeout: %s: want %s to %s", f.session, minSession, maxSession)}
 	}
+	if err := checkDataDir(f.dataDir); err != nil {
+		return err
+	}
 	m := &manifests{paths: f.files}
 	if f.allowExec {
 		m.options = append(m.options, manifest.AllowKubeconfigExec())

@@ -41,6 +41,9 @@ runs there. With --wait it is 0 only once every LiveSynchronization is Ready.`,
 			if format != "table" && format != "json" {
 				return usageError{fmt.Errorf("--output %q: want table or json", format)}
 			}
+			if err := checkDataDir(dir); err != nil {
+				return err
+			}
 			p, err := ask(c.Context(), dir, wait)
 			if err != nil && p.PID == 0 {
 				return err

@@ -40,11 +40,11 @@ func openDataDir(path string) (*dataDir, error) {
 	}
 	// 0700: the log and the memory hold what Secrets hold.
 	if err := os.MkdirAll(abs, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+		return nil, fmt.Errorf("data directory: %w: choose one with --data-dir", err)
 	}
 	f, err := os.OpenFile(filepath.Join(abs, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+		return nil, fmt.Errorf("data directory: %w: make it writable, or choose one with --data-dir", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		holder, _ := os.ReadFile(f.Name())
