@@ -102,9 +102,10 @@ func Capture(l *slog.Logger) {
 }
 
 // Kafka returns the option that makes a Kafka client log its warnings and
-// errors through l. What is below is of interest to developers of the client only.
+// errors through l. What is below is of interest to developers of the client
+// only, and what it says again at every try is said once (SPEC 38).
 func Kafka(l *slog.Logger) kgo.Opt {
-	return kgo.WithLogger(kslog.New(slog.New(atLeast{l.Handler(), slog.LevelWarn})))
+	return kgo.WithLogger(kslog.New(slog.New(newOnce(atLeast{l.Handler(), slog.LevelWarn}, quiet))))
 }
 
 // Since is how long ago t was, rounded for people to read.
