@@ -123,9 +123,9 @@ const entry = "spec.config.replication.resources[0]"
 
 var badManifests = map[string]bad{
 	// types
-	"suspend is a string":       {old: "suspend: false", new: `suspend: "no"`, field: "spec.suspend", want: "must be of type boolean"},
-	"sourceName is a number":    {old: "sourceName: source", new: "sourceName: 5", field: "spec.config.sourceName", want: "must be of type string"},
-	"resources is a mapping":    {old: "regex: [\"web-.*\"]", new: "regex: web", field: entry + ".filters.nameSelector.regex", want: "must be of type array"},
+	"suspend is a string":       {old: "suspend: false", new: `suspend: "no"`, field: "spec.suspend", want: "expected true or false, got a string"},
+	"sourceName is a number":    {old: "sourceName: source", new: "sourceName: 5", field: "spec.config.sourceName", want: "expected a string (in quotes), got an integer"},
+	"resources is a mapping":    {old: "regex: [\"web-.*\"]", new: "regex: web", field: entry + ".filters.nameSelector.regex", want: "expected a list, got a string"},
 	"tasks is a string":         {old: "concurrentTasks: 16", new: `concurrentTasks: "16"`, field: "spec.config.components.synchronizer.concurrentTasks", want: "must be of type integer"},
 	"tasks is zero":             {old: "concurrentTasks: 16", new: "concurrentTasks: 0", field: "spec.config.components.synchronizer.concurrentTasks", want: "greater than or equal to 1"},
 	"period is a number":        {old: "resyncPeriod: 30m", new: "resyncPeriod: 30", field: "spec.config.replication.resyncPeriod", want: "must be of type string"},
@@ -133,7 +133,7 @@ var badManifests = map[string]bad{
 	"qps is negative":           {old: "secretName: source-kubeconfig", new: "secretName: source-kubeconfig\n  qps: -1", object: "KubernetesCluster default/source", field: "spec.qps", want: "greater than or equal to 0"},
 	"qps is too large":          {old: "secretName: source-kubeconfig", new: "secretName: source-kubeconfig\n  qps: 99999999999", object: "KubernetesCluster default/source", field: "spec.qps", want: "int32"},
 	"tasks is a fraction":       {old: "concurrentTasks: 16", new: "concurrentTasks: 1.5", field: "spec.config.components.synchronizer.concurrentTasks", want: "must be of type int"},
-	"label is a number":         {old: "matchLabels: {env: pre}", new: "matchLabels: {env: 5}", field: entry + ".filters.namespaceSelector.matchLabels.env", want: "must be of type string"},
+	"label is a number":         {old: "matchLabels: {env: pre}", new: "matchLabels: {env: 5}", field: entry + ".filters.namespaceSelector.matchLabels.env", want: "expected a string (in quotes), got an integer"},
 	"annotation is a boolean":   {old: "name: standby", new: "name: standby\n  annotations: {a: true}", field: "metadata.annotations[a]", want: "expected a string (in quotes), got a boolean"},
 	"bad quantity":              {old: "cpu: 500m", new: "cpu: lots", field: "spec.config.components.synchronizer.resources.limits.cpu", want: "expected a quantity such as 500m"},
 	"secret value is a number":  {old: "accessKeyID: id", new: "accessKeyID: 5", object: "Secret default/bucket-credentials", field: "stringData[accessKeyID]", want: "expected a string, got a number"},

@@ -26,6 +26,10 @@ var patternWords = map[string]string{
 // in spec.qps".
 var pathAtEnd = regexp.MustCompile(`^(.*) in ((?:spec|status)\S*)$`)
 
+// wrongType is how the schema library words a value of another type; what it
+// calls the value is its type again.
+var wrongType = regexp.MustCompile(`^Invalid value: "(?:\w+)": \S* in body must be of type (\w+): "(\w+)"$`)
+
 // explain turns an error of the schema into words: the field, what is wrong with
 // it, then what was expected.
 func (s *kindSchema) explain(e *field.Error) (path, detail string) {
@@ -49,6 +53,17 @@ func (s *kindSchema) detail(e *field.Error) string {
 		if words, ok := patternWords[pattern]; ok {
 			return fmt.Sprintf("Invalid value: %q: %s", e.BadValue, words)
 		}
+	}
+	if m := wrongType.FindStringSubmatch(detail); m != nil {
+		want := article(m[1])
+		if m[1] == "string" && m[2] != "array" && m[2] != "object" {
+			want += " (in quotes)"
+		}
+		got := article(m[2])
+		if m[2] == "boolean" {
+			got = "a boolean"
+		}
+		return fmt.Sprintf("Invalid value: must be of type %s: expected %s, got %s", m[1], want, got)
 	}
 	if e.Type == field.ErrorTypeRequired && e.Detail == "" {
 		return "Required value" + s.expectation(e.Field)
@@ -77,6 +92,12 @@ func article(kind string) string {
 		return "a mapping"
 	case "integer":
 		return "an integer"
+	case "boolean":
+		return "true or false"
+	case "number":
+		return "a number"
+	case "null":
+		return "nothing"
 	case "":
 		return "a value"
 	}
