@@ -36,6 +36,7 @@ type attempt struct {
 	r       kube.Resource
 	live    *found // as last read, or nil
 	adopted bool
+	forced  bool // a namespace that is made for the object within
 }
 
 // maxTurns bounds how often one attempt reads again and decides again before it
@@ -246,6 +247,9 @@ func (a *attempt) written(r Result, live *found) result {
 		e.Mark = repaired(e.Mark, a.e, time.Now(), a.s.repairWindow())
 	}
 	done := map[Result]string{Created: logging.ObjectCreated, Updated: logging.ObjectUpdated, Recreated: logging.ObjectCreated}[r]
+	if a.forced && r == Created {
+		done = logging.NamespaceCreated
+	}
 	a.s.log(slog.LevelInfo, done, a.w, m.UID, m.ResourceVersion)
 	return result{
 		change:  &change{entry: &e, release: true},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // Reasons why an object is not as it should be at the destination.
@@ -159,6 +160,11 @@ func (a *attempt) sayFailure(reason, message string, err error) {
 	}
 	if waits(reason) {
 		a.s.log(slog.LevelInfo, "waiting for object in cluster", a.w, "", "", attrs...)
+		return
+	}
+	if a.w.op == topology.Hold {
+		// No request failed; what could not be computed is the processor's error.
+		a.s.log(slog.LevelWarn, "object is left as it is in cluster", a.w, a.e.DestinationUID, a.e.DestinationRV, attrs...)
 		return
 	}
 	msg := logging.ErrUpdatingObject

@@ -129,7 +129,8 @@ func (f *fence) refresh(ctx context.Context, since time.Time) {
 	if err != nil {
 		st = old
 		st.failing = err
-		f.said.Failing(f.s.Logger, "unreachable", "the destination cannot be reached: writing pauses",
+		what := unreached(err)
+		f.said.Failing(f.s.Logger, what, what+": writing pauses",
 			logging.DestinationCluster(f.s.Settings.Load().Destination), logging.Err(err))
 	} else {
 		st.term, st.lifted = terms(object)
@@ -142,6 +143,18 @@ func (f *fence) refresh(ctx context.Context, since time.Time) {
 	if old.failing != nil && st.failing == nil {
 		f.s.identity.check() // it may be another cluster that came back
 	}
+}
+
+// unreached says what kind of trouble keeps the fence from being read. A server
+// that refuses was reached: the way to mend it is another.
+func unreached(err error) string {
+	switch {
+	case apierrors.IsUnauthorized(err):
+		return "the destination refuses the credentials"
+	case apierrors.IsForbidden(err):
+		return "the destination does not allow reading the recovery fence (get leases in namespace " + FenceNamespace + ")"
+	}
+	return "the destination cannot be reached"
 }
 
 func (f *fence) sayState(old, st fenceState) {

@@ -2,6 +2,7 @@ package synchronizer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/internal/testenv"
@@ -289,6 +294,20 @@ func TestHeartbeats(t *testing.T) {
 	}
 }
 
+// A server that refuses is not one that cannot be reached: another person mends it.
+func TestRefusedIsNotUnreachable(t *testing.T) {
+	for want, err := range map[string]error{
+		"refuses the credentials":               apierrors.NewUnauthorized("expired"),
+		"does not allow reading":                apierrors.NewForbidden(schema.GroupResource{Resource: "leases"}, "x", errors.New("no role")),
+		"cannot be reached":                     errors.New("connection refused"),
+		"leases in namespace " + FenceNamespace: apierrors.NewForbidden(schema.GroupResource{Resource: "leases"}, "x", errors.New("no role")),
+	} {
+		if got := unreached(err); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want %q in it", err, got, want)
+		}
+	}
+}
+
 func TestHold(t *testing.T) {
 	e := newEnv(t, destination(t))
 	e.namespace()
@@ -299,6 +318,9 @@ func TestHold(t *testing.T) {
 	e.eventually("shown", func() bool { return e.failing(e.key("a")) == ReasonPatchFailed })
 	if st := e.status(); st.Objects.Total != 1 || st.Objects.Failed != 1 || st.Failing[0].Message != "patch does not apply" {
 		t.Errorf("status: %+v", st)
+	}
+	if !e.logs.contains("object is left as it is in cluster") || e.logs.contains(logging.ErrDeletingObject) {
+		t.Error("a hold is not said, or said to be a delete that failed")
 	}
 	e.stop()
 	e.start()

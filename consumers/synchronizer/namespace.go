@@ -143,7 +143,7 @@ func (a *attempt) forceNamespace(ctx context.Context, stamp string) (reason, mes
 		body: namespaceBody(a.w),
 	}
 	w.keyText = w.key.String()
-	b := &attempt{s: a.s, p: a.p, j: &job{want: w}, w: &w, owner: a.owner, policy: a.policy, r: kube.Namespaces}
+	b := &attempt{s: a.s, p: a.p, j: &job{want: w}, w: &w, owner: a.owner, policy: a.policy, r: kube.Namespaces, forced: true}
 	for turn := 0; turn < maxTurns; turn++ {
 		live, err := a.s.read(a.p.effects, b.r, w.key)
 		if err != nil {
@@ -164,9 +164,6 @@ func (a *attempt) forceNamespace(ctx context.Context, stamp string) (reason, mes
 		}
 		if err != nil {
 			return "", "", &opError{logging.ErrCreatingNamespace, err}
-		}
-		if next == stepDrop && live == nil {
-			a.s.log(slog.LevelInfo, logging.NamespaceCreated, &w, "", "")
 		}
 		if next == stepDrop {
 			break

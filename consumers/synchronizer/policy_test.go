@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -154,6 +155,9 @@ func TestForcedNamespace(t *testing.T) {
 	}
 	if got := field(e.get(ns), "metadata", "labels", "team"); got != "a" {
 		t.Errorf("label: %v", got)
+	}
+	if !e.logs.contains(`"msg":"`+logging.NamespaceCreated+`"`) || e.logs.contains(`"msg":"`+logging.ObjectCreated+`","process":{"id":"synchronizer","consumerID":"test"},"event":{"type":"create"},"sourceObject":{"apiGroup":"","apiVersion":"v1","name":"`+e.name+`"`) {
+		t.Error("the creation of a namespace is said otherwise than once, as that of a namespace")
 	}
 	e.want(e.key("c0"), "ConfigMap", data("x", "2"), stamp("11", "b"))
 	e.eventually("label kept up to date", func() bool { return field(e.get(ns), "metadata", "labels", "team") == "b" })

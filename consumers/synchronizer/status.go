@@ -104,7 +104,7 @@ func (s *Synchronizer) health(partitions int) v1alpha1.ComponentStatus {
 	open, _ := s.fence.open()
 	switch {
 	case f.failing != nil:
-		c.Reason, c.Message = StatusUnreachable, "the destination cannot be reached: "+f.failing.Error()
+		c.Reason, c.Message = StatusUnreachable, unreached(f.failing)+": "+f.failing.Error()
 	case f.fenced():
 		c.Reason, c.Message = StatusFenced, "a recovery holds the destination; `afterimage resume` or the annotation "+FenceResumeAnnotation+" on the LiveSynchronization lifts it"
 	case s.Settings.Load().Suspend:
