@@ -41,7 +41,8 @@ func (p *probe) look(ctx context.Context, c cluster) (uid string, ok bool) {
 	uid, err := c.ClusterUID(ctx)
 	reason, message := "Reachable", ""
 	if err != nil {
-		reason, message = probeReason(err), err.Error()
+		reason = probeReason(err)
+		message = err.Error() + advice[reason]
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -53,6 +54,12 @@ func (p *probe) look(ctx context.Context, c cluster) (uid string, ok bool) {
 		p.uid = uid
 	}
 	return p.uid, err == nil
+}
+
+// advice says what to do where the error alone does not.
+var advice = map[string]string{
+	"Unauthorized": ": the credentials of the kubeconfig are refused (expired?); a renewed kubeconfig is taken up while running",
+	"Forbidden":    ": the kubeconfig's user must be allowed to get namespaces",
 }
 
 func probeReason(err error) string {

@@ -126,7 +126,7 @@ func (t *term) reportResources(s *v1alpha1.LiveSynchronizationStatus) (failing [
 				"name the version that is served, or take the resource out of the configuration", t.resolver.left(name))
 			failing = append(failing, r.Resource)
 		case r.Reason == "NotServed":
-			r.Message = "the source does not serve it (yet): waited for"
+			r.Message = "the source does not serve it (yet): waited for; if it should be there, look at group and version (kubectl api-resources)"
 		default:
 			r.Message = err.Error()
 			failing = append(failing, r.Resource)
