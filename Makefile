@@ -12,7 +12,7 @@ LDFLAGS := -X github.com/afterimage-dr/afterimage/internal/cli.version=$(VERSION
 # too many API servers side by side.
 TEST_PACKAGES ?= ./...
 TEST_PARALLEL ?= 2
-TEST_TIMEOUT ?= 30m
+TEST_TIMEOUT ?= 45m
 TEST_FLAGS ?=
 
 .PHONY: help
