@@ -24,7 +24,10 @@ const (
 // computed is the effect of one record: the new memory of its key, and what is
 // to be appended, if anything.
 type computed struct {
-	outcome      outcome
+	outcome outcome
+	// excluded: the object exists, and what desired holds of it was computed with
+	// an older configuration than the one that leaves it out.
+	excluded     bool
 	entry        state.Entry
 	record       *topology.Record
 	conflict     bool
@@ -84,6 +87,7 @@ func compute(rules *topology.Rules, r *topology.Record, old state.Entry, known, 
 			out.Reason = topology.ReasonUncovered
 		}
 		c.entry.Deleted = true
+		c.excluded = live && r.Body != nil && r.Op != topology.Delete && old.Version.Generation < config.Generation
 	}
 	// A key desired never knew needs no tombstone, unless somebody asked.
 	same := known && sameOutput(old, c.entry) || !known && c.entry.Deleted
@@ -145,6 +149,9 @@ func (w *partition) object(b *batch, r *topology.Record, force bool) error {
 	})
 	if c.outcome == stale {
 		return nil
+	}
+	if c.excluded && w.leftOut(r, &old) {
+		return w.holdBack(b, r, old, force || old.Hash == distrusted)
 	}
 	if c.conflict {
 		w.conflict(b, r.Key)

@@ -25,6 +25,15 @@ type run struct {
 	Reached bool `json:"reached,omitempty"`
 	// Swept are the resources whose missing keys have been asked for.
 	Swept []string `json:"swept,omitempty"`
+	// Generation of the configuration it computes with.
+	Generation int64 `json:"generation,omitempty"`
+	// Tracked keys that desired held before this configuration, and those that are
+	// Gone since because it leaves them out, by resource.
+	Tracked map[string]int64 `json:"tracked,omitempty"`
+	Gone    map[string]int64 `json:"gone,omitempty"`
+	// Holding: some may be held back; Blocked: until a person confirms.
+	Holding bool `json:"holding,omitempty"`
+	Blocked bool `json:"blocked,omitempty"`
 }
 
 // deferral is a control record that waits until all before it is processed.
@@ -38,9 +47,10 @@ type deferral struct {
 // Inside a folded stretch a key's only processed record may stand behind a
 // heartbeat or a listing marker that speaks of its earlier ones. These two
 // promise that everything before them is there, so they wait for the stretch's
-// end.
+// end. A heartbeat also waits for what a change of the configuration takes away.
 func (w *partition) control(ctx context.Context, b *batch, r *topology.Record) error {
-	if r.Offset < w.stretchEnd && (r.Kind == topology.Heartbeat || r.Kind == topology.Listed) {
+	early := r.Offset < w.stretchEnd && (r.Kind == topology.Heartbeat || r.Kind == topology.Listed)
+	if early || r.Kind == topology.Heartbeat && w.unweighed() {
 		w.deferred = slices.DeleteFunc(w.deferred, func(d deferral) bool { return d.Key == r.Key })
 		w.deferred = append(w.deferred, deferral{Key: r.Key, Offset: r.Offset})
 		return w.setJSON(b, metaDeferred, w.deferred)
@@ -101,8 +111,8 @@ func newer(kind topology.Kind, e, old state.Entry) bool {
 
 // finishStretch runs when everything of the folded stretch is processed.
 func (w *partition) finishStretch(ctx context.Context) error {
-	b := w.batch()
 	if !w.fullRun.Reached && w.fullRun.ID != "" {
+		b := w.batch()
 		if err := w.sweepUncovered(ctx, b); err != nil {
 			return err
 		}
@@ -110,7 +120,21 @@ func (w *partition) finishStretch(ctx context.Context) error {
 		if err := w.setJSON(b, metaRun, w.fullRun); err != nil {
 			return err
 		}
+		if err := w.commit(ctx, b, nil); err != nil {
+			return err
+		}
 	}
+	w.publish(true)
+	if err := w.weigh(ctx, w.Settings.Load()); err != nil {
+		return err
+	}
+	return w.forwardDeferred(ctx)
+}
+
+// forwardDeferred appends the control records that need not wait any longer.
+func (w *partition) forwardDeferred(ctx context.Context) error {
+	b := w.batch()
+	var kept []deferral
 	for _, d := range w.deferred {
 		// Not there any more: a newer one of its key is still to come.
 		r, err := w.source(ctx, d.Key, d.Offset)
@@ -118,6 +142,10 @@ func (w *partition) finishStretch(ctx context.Context) error {
 			return err
 		}
 		if r == nil {
+			continue
+		}
+		if r.Kind == topology.Heartbeat && w.unweighed() {
+			kept = append(kept, d)
 			continue
 		}
 		if r.Kind == topology.Listed {
@@ -129,8 +157,11 @@ func (w *partition) finishStretch(ctx context.Context) error {
 			return err
 		}
 	}
-	w.deferred = nil
-	b.change.SetMeta(metaDeferred, nil)
+	if w.deferred = kept; len(kept) == 0 {
+		b.change.SetMeta(metaDeferred, nil)
+	} else if err := w.setJSON(b, metaDeferred, kept); err != nil {
+		return err
+	}
 	return w.commit(ctx, b, nil)
 }
 
@@ -177,6 +208,7 @@ func (w *partition) sweepListed(ctx context.Context, b *batch, r *topology.Recor
 
 // sweepUncovered deletes what desired holds of resources that no entry names any
 // more and changes does not hold either: the configuration says so, no absence.
+// What was computed with an older configuration passes the limit first.
 func (w *partition) sweepUncovered(ctx context.Context, b *batch) error {
 	generation := w.rules.Config().Generation
 	return w.unmarked(b, "", func(name string, e state.Entry) error {
@@ -185,13 +217,20 @@ func (w *partition) sweepUncovered(ctx context.Context, b *batch) error {
 			return nil
 		}
 		old := e
-		e.Version.Generation = max(generation, e.Version.Generation)
-		e.Deleted, e.Held, e.Hash, e.Mark = true, false, "", w.fullRun.ID
-		w.put(b, name, old, e)
-		b.records = append(b.records, &topology.Record{
-			Key: name, Kind: topology.Object, Op: topology.Delete, Version: e.Version, UID: e.UID, Entry: -1, Reason: topology.ReasonUncovered,
-		})
-		if len(b.records) < chunk {
+		if e.Version.Generation < generation {
+			e.Mark = w.fullRun.ID + heldSuffix
+			w.put(b, name, old, e)
+			if err := w.holding(b); err != nil {
+				return err
+			}
+		} else {
+			e.Deleted, e.Held, e.Hash, e.Mark = true, false, "", w.fullRun.ID
+			w.put(b, name, old, e)
+			b.records = append(b.records, &topology.Record{
+				Key: name, Kind: topology.Object, Op: topology.Delete, Version: e.Version, UID: e.UID, Entry: -1, Reason: topology.ReasonUncovered,
+			})
+		}
+		if len(b.fresh) < chunk {
 			return nil
 		}
 		if err := w.commit(ctx, b, nil); err != nil {
@@ -209,7 +248,7 @@ func (w *partition) unmarked(b *batch, prefix string, fn func(string, state.Entr
 		if fresh, ok := b.fresh[key]; ok {
 			e = fresh
 		}
-		if topology.IsControl(key) || e.Deleted || e.Mark == w.fullRun.ID {
+		if topology.IsControl(key) || e.Deleted || e.Mark == w.fullRun.ID || w.heldBack(&e) {
 			return nil
 		}
 		return fn(key, e)
@@ -246,9 +285,12 @@ func (w *partition) adopt(ctx context.Context, c *configured, start int64) (bool
 		w.Logger.Error("the configuration in the log does not compile; the one before it stays", "partition", w.number, "generation", c.Generation, logging.Err(err))
 		return false, nil
 	}
+	b := w.batch()
+	if err := w.replaces(b); err != nil {
+		return false, err
+	}
 	w.rules = rules
 	w.note(func(s *status) { s.rejected, s.conflict, s.waiting = "", "", false })
-	b := w.batch()
 	b.change.SetMeta(metaConflict, nil)
 	if err := w.setJSON(b, metaConfig, c.Config); err != nil {
 		return false, err
@@ -263,7 +305,9 @@ func (w *partition) adopt(ctx context.Context, c *configured, start int64) (bool
 
 // beginRun begins to go over the whole of changes.
 func (w *partition) beginRun(ctx context.Context, b *batch, start int64) error {
-	w.fullRun = run{ID: newRunID()}
+	if err := w.newRun(); err != nil {
+		return err
+	}
 	w.deferred = nil
 	b.change.SetMeta(metaDeferred, nil)
 	b.change.SetMeta(metaInput, w.in.TopicID[:])

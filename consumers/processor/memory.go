@@ -68,6 +68,9 @@ func (w *partition) put(b *batch, key string, old, e state.Entry) {
 			b.held--
 		}
 	}
+	if w.heldBack(&old) != w.heldBack(&e) {
+		w.recount = true
+	}
 	b.fresh[key] = e
 	b.change.Put(key, e)
 }
@@ -303,6 +306,10 @@ func (w *partition) load() error {
 	if err := w.loadJSON(metaDeferred, &w.deferred); err != nil {
 		return err
 	}
+	if err := w.loadBaseline(); err != nil {
+		return err
+	}
+	w.recount = w.fullRun.Holding
 	conflict, _, err := w.State.Meta(w.id, metaConflict)
 	if err != nil {
 		return fmt.Errorf("reading the state: %w", err)

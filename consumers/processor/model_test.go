@@ -51,6 +51,11 @@ func runModel(t *testing.T, rt *rapid.T) {
 	}()
 	r := newRigIn(t, rt, dir, func(f func()) { cleanups = append(cleanups, f) })
 	r.logTo = discard{}
+	// Half of the checks know a limit that everything is beyond, and confirm.
+	r.limit.Whole = 100
+	if rapid.Bool().Draw(rt, "limited") {
+		r.limit.Whole = 1
+	}
 	crash := atomic.Int64{} // steps until the next injected failure; 0: none
 	r.fault = func(string) error {
 		if n := crash.Load(); n > 0 && crash.CompareAndSwap(n, n-1) && n == 1 {
@@ -67,6 +72,8 @@ func runModel(t *testing.T, rt *rapid.T) {
 	names := rapid.SampledFrom([]string{"a1", "a2", "b1", "b2", "b3"})
 	check := func(rt *rapid.T) {
 		crash.Store(0)
+		r.settle()
+		r.confirm()
 		r.settle()
 		want := map[string]string{}
 		for name, data := range source {

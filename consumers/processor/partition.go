@@ -31,10 +31,10 @@ type partition struct {
 	rules *topology.Rules
 	// baseline is the configuration before it, if every key was computed with that.
 	baseline *topology.Rules
-	// waiting are the keys that are held back, by resource; recount says that
+	// awaiting are the keys that are held back, by resource; recount says that
 	// they must be counted again.
-	waiting map[string]int64
-	recount bool
+	awaiting map[string]int64
+	recount  bool
 	// rejected is the generation of the last configuration that did not compile.
 	rejected int64
 	// next is the offset in changes up to which everything is committed.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/afterimage-dr/afterimage/internal/breaker"
 	"github.com/afterimage-dr/afterimage/internal/failpoint"
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/settings"
@@ -43,6 +44,13 @@ type Options struct {
 	// delete.retention.ms.
 	MaxPositionAge time.Duration
 
+	// Settle is how long the partitions of this process must have been the same
+	// before they speak for all of them about a change of the configuration;
+	// default 500 ms.
+	Settle time.Duration
+
+	// limit of what a change of the configuration may delete unconfirmed.
+	limit breaker.Limit
 	// fault lets tests fail at a step.
 	fault func(step string) error
 }
@@ -57,6 +65,10 @@ type Processor struct {
 	trouble    error // why the group cannot be served
 	serving    bool
 	counts     Counts
+	// changed is when partitions came or went the last time; total is how many
+	// there are, here and elsewhere.
+	changed time.Time
+	total   int
 }
 
 // Counts of what was done since the start of the process.
@@ -84,6 +96,12 @@ func New(o Options) *Processor {
 	}
 	if o.MaxPositionAge <= 0 {
 		o.MaxPositionAge = 156 * time.Hour
+	}
+	if o.Settle <= 0 {
+		o.Settle = 500 * time.Millisecond
+	}
+	if o.limit == (breaker.Limit{}) {
+		o.limit = breaker.Default()
 	}
 	return &Processor{Options: o, partitions: map[int32]*partition{}}
 }
@@ -133,6 +151,10 @@ func (p *Processor) assigned(ctx context.Context, a *stream.Assignment) error {
 	if old := p.partitions[a.Number]; old != nil {
 		// The same trouble is not said twice, and is not over by being tried again.
 		w.trouble, w.now.trouble = old.trouble, old.trouble
+		w.now.share = old.status().share
+		w.now.share.done = false
+	} else {
+		p.changed = time.Now()
 	}
 	p.partitions[a.Number] = w
 	p.mu.Unlock()
@@ -142,6 +164,7 @@ func (p *Processor) assigned(ctx context.Context, a *stream.Assignment) error {
 		p.mu.Lock()
 		if p.partitions[a.Number] == w {
 			delete(p.partitions, a.Number)
+			p.changed = time.Now()
 		}
 		p.mu.Unlock()
 		return nil
@@ -227,5 +250,5 @@ func (p *Processor) Report(out *v1alpha1.LiveSynchronizationStatus) {
 		c.Reason, c.Message = "ObjectsHeld", fmt.Sprintf("%d objects cannot be computed and are left as they are at the destination", held)
 	}
 	out.Components = append(out.Components, c)
-	reportConditions(out, conflict, rejected)
+	reportConditions(out, conflict, rejected, p.blockedMessage(statuses))
 }

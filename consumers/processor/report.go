@@ -10,13 +10,16 @@ import (
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
-// The conditions the processor sets. Both are absent while there is nothing to say.
+// The conditions the processor sets. All are absent while there is nothing to say.
 const (
 	// ConditionConflict warns that several entries take one object; the first wins.
 	ConditionConflict = "Conflict"
 	// ConditionConfigurationRejected says that a configuration in the log does
 	// not compile, and the one before it stays in force.
 	ConditionConfigurationRejected = "ConfigurationRejected"
+	// ConditionPruneBlocked says that a change of the configuration would delete
+	// more than its limit, and that the deletes wait for a person.
+	ConditionPruneBlocked = "PruneBlocked"
 )
 
 // status of a partition, for reports.
@@ -26,6 +29,7 @@ type status struct {
 	waiting            bool
 	trouble            string
 	conflict, rejected string
+	share              share
 }
 
 func (w *partition) status() status {
@@ -63,7 +67,7 @@ func (w *partition) recovered() {
 	w.Logger.Info("processing a partition goes on", "partition", w.number)
 }
 
-func reportConditions(out *v1alpha1.LiveSynchronizationStatus, conflict, rejected string) {
+func reportConditions(out *v1alpha1.LiveSynchronizationStatus, conflict, rejected, blocked string) {
 	set := func(kind, reason, message string) {
 		if message == "" {
 			return
@@ -77,6 +81,7 @@ func reportConditions(out *v1alpha1.LiveSynchronizationStatus, conflict, rejecte
 	}
 	set(ConditionConflict, "SeveralEntries", conflict)
 	set(ConditionConfigurationRejected, "Invalid", rejected)
+	set(ConditionPruneBlocked, "ConfigurationLimit", blocked)
 }
 
 func cmpOr(a, b string) string {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/afterimage-dr/afterimage/internal/breaker"
 	"github.com/afterimage-dr/afterimage/internal/live"
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/internal/stream"
@@ -42,11 +43,17 @@ type rig struct {
 	fault    func(string) error
 	logTo    io.Writer
 	maxAge   time.Duration
+	limit    breaker.Limit
+	settings *settings.Live
 
 	p    *Processor
 	stop func()
 
 	rv, generation, beat, incarnation int64
+}
+
+func newSettings() *settings.Live {
+	return live.New(settings.Settings{Config: topology.Config{Namespace: "dr", Name: "ls"}})
 }
 
 func newRig(t *testing.T) *rig {
@@ -67,7 +74,7 @@ func newRigIn(tb testing.TB, f fataler, dir string, cleanup func(func())) *rig {
 		f.Fatalf("client: %v", err)
 	}
 	cleanup(c.Close)
-	r := &rig{fataler: f, ctx: ctx, embedded: e, log: c, topics: topology.TopicsFor("dr", "ls"), dir: filepath.Join(dir, "state"), logTo: tb.Output(), rv: 100, beat: time.Now().Unix()}
+	r := &rig{fataler: f, ctx: ctx, embedded: e, log: c, topics: topology.TopicsFor("dr", "ls"), dir: filepath.Join(dir, "state"), logTo: tb.Output(), settings: newSettings(), rv: 100, beat: time.Now().Unix()}
 	for _, topic := range r.topics.All() {
 		r.ensure(topic)
 	}
@@ -123,11 +130,10 @@ func (r *rig) wipe() {
 func (r *rig) start() {
 	r.Helper()
 	r.incarnation++
-	ls := topology.Config{Namespace: "dr", Name: "ls"}
 	r.p = New(Options{
-		Settings: live.New(settings.Settings{Config: ls}), Log: r.log, Topics: r.topics, State: r.store.Stage("processor"),
+		Settings: r.settings, Log: r.log, Topics: r.topics, State: r.store.Stage("processor"),
 		Logger: slog.New(slog.NewTextHandler(r.logTo, nil)), InstanceID: "a", Incarnation: fmt.Sprintf("processor-%d", r.incarnation),
-		LookBehind: 20 * time.Millisecond, MaxPositionAge: r.maxAge, fault: r.fault,
+		LookBehind: 20 * time.Millisecond, MaxPositionAge: r.maxAge, Settle: 20 * time.Millisecond, limit: r.limit, fault: r.fault,
 	})
 	ctx, cancel := context.WithCancel(r.ctx)
 	done := make(chan struct{})
