@@ -1,0 +1,3 @@
+// Package zookeeper is the place of what writes a destination ensemble. It is
+// not built yet.
+package zookeeper
