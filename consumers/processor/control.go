@@ -299,7 +299,7 @@ func (w *partition) adopt(ctx context.Context, c *configured, start int64) (bool
 	if err := w.forward(b, &c.record); err != nil {
 		return false, err
 	}
-	w.Logger.Info("configuration in force", "partition", w.number, "generation", c.Generation)
+	w.Logger.Log(ctx, w.newsLevel(c.Generation), "configuration in force", "partition", w.number, "generation", c.Generation)
 	return true, w.beginRun(ctx, b, start)
 }
 

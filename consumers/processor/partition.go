@@ -177,7 +177,7 @@ func (w *partition) pass(ctx context.Context) error {
 // awaitConfiguration reads on, doing nothing, until a configuration comes.
 func (w *partition) awaitConfiguration(ctx context.Context) error {
 	w.note(func(s *status) { s.waiting = true })
-	w.Logger.Info("waiting for a configuration in the log", "partition", w.number)
+	w.Logger.Debug("waiting for a configuration in the log", "partition", w.number)
 	tail, err := w.Log.TailOf(w.in, w.stretchEnd)
 	if err != nil {
 		return fmt.Errorf("following changes: %w", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/afterimage-dr/afterimage/internal/breaker"
@@ -69,6 +70,19 @@ type Processor struct {
 	// there are, here and elsewhere.
 	changed time.Time
 	total   int
+
+	// saidGeneration is that of the configuration whose coming into force was
+	// logged last: once a process, not once a partition.
+	saidGeneration atomic.Int64
+}
+
+// newsLevel is the level at which a partition says that a configuration is in
+// force: the first of the partitions says it for all.
+func (p *Processor) newsLevel(generation int64) slog.Level {
+	if p.saidGeneration.Swap(generation) == generation {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 // Counts of what was done since the start of the process.

@@ -3,9 +3,12 @@ package processor
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -107,6 +110,19 @@ func TestReplayedCreateDoesNotResurrect(t *testing.T) {
 		}
 	}
 	r.want("only the last of each key counts", m{"b": "1"})
+}
+
+func TestConfigurationIsSaidOnce(t *testing.T) {
+	var p Processor
+	var said []int64
+	for _, generation := range []int64{5, 5, 5, 6, 6} { // as partitions adopt them
+		if p.newsLevel(generation) >= slog.LevelInfo {
+			said = append(said, generation)
+		}
+	}
+	if diff := cmp.Diff([]int64{5, 6}, said); diff != "" {
+		t.Errorf("said at level info (-want +got):\n%s", diff)
+	}
 }
 
 func TestConfigurationChanges(t *testing.T) {

@@ -168,7 +168,7 @@ func TestFence(t *testing.T) {
 	before := e.traffic.writes.Load()
 	e.want(e.key("a"), "ConfigMap", data("x", "1"))
 	e.never(time.Second, "a write over the fence", func() bool { return e.traffic.writes.Load() != before })
-	if c := e.status().Components[0]; c.Ready || c.Reason != StatusFenced {
+	if c := e.status().Components[0]; c.Ready || c.Reason != StatusFenced || !strings.Contains(c.Message, "annotate lease "+lease.Name+" "+FenceResumeAnnotation+"=") {
 		t.Errorf("status: %+v", c)
 	}
 	_, err := e.kube.JSONPatch(t.Context(), leases, lease, []byte(`[{"op":"add","path":"/metadata/annotations/afterimage.io~1resume","value":"7"}]`), "person")

@@ -106,7 +106,8 @@ func (s *Synchronizer) health(partitions int) v1alpha1.ComponentStatus {
 	case f.failing != nil:
 		c.Reason, c.Message = StatusUnreachable, unreached(f.failing)+": "+f.failing.Error()
 	case f.fenced():
-		c.Reason, c.Message = StatusFenced, "a recovery holds the destination; `afterimage resume` or the annotation "+FenceResumeAnnotation+" on the LiveSynchronization lifts it"
+		c.Reason, c.Message = StatusFenced, fmt.Sprintf("a recovery holds the destination, nothing is written to it; to lift that: kubectl --namespace %s annotate lease %s %s=%d --overwrite (at the destination)",
+			FenceNamespace, s.fence.key.Name, FenceResumeAnnotation, f.term)
 	case s.Settings.Load().Suspend:
 		c.Ready, c.Reason = true, StatusSuspended
 	case !open:

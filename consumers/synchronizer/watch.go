@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -110,7 +111,7 @@ func (s *Synchronizer) follow(ctx context.Context, k *kube.Client, r kube.Resour
 			return nil
 		}
 		if err != nil {
-			said.Failing(s.Logger, "watch", "watching the destination failed", logging.DestinationCluster(s.Settings.Load().Destination), logging.Err(err))
+			said.Failing(s.Logger, "watch", "watching the destination failed", logging.DestinationCluster(s.Settings.Load().Destination), slog.String("resource", r.Resource), logging.Err(err))
 		}
 		select {
 		case <-time.After(s.WatchBackoff):
