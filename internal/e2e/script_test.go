@@ -239,13 +239,17 @@ func cmdCondition(ts *testscript.TestScript, _ bool, args []string) {
 // confirmation is how the PruneBlocked condition names what to write into the manifest.
 var confirmation = regexp.MustCompile(`afterimage\.io/confirm-prune[=:] ?"?([^"\s]+)`)
 
+// confirmed adds the annotation to a manifest.
+func confirmed(manifest, token string) string {
+	return strings.Replace(manifest, "metadata:\n", "metadata:\n  annotations:\n    afterimage.io/confirm-prune: \""+token+"\"\n", 1)
+}
+
 func cmdConfirmPrune(ts *testscript.TestScript, _ bool, args []string) {
 	s, err := rigOf(ts).status()
 	ts.Check(err)
 	for _, c := range s.Conditions {
 		if m := confirmation.FindStringSubmatch(c.Message); c.Type == "PruneBlocked" && m != nil {
-			manifest := strings.Replace(ts.ReadFile(args[0]), "metadata:\n", "metadata:\n  annotations:\n    afterimage.io/confirm-prune: \""+m[1]+"\"\n", 1)
-			ts.Check(rigOf(ts).writeManifests(manifest))
+			ts.Check(rigOf(ts).writeManifests(confirmed(ts.ReadFile(args[0]), m[1])))
 			return
 		}
 	}
