@@ -42,7 +42,7 @@ func runCommand() *cobra.Command {
 keeps the destination clusters as the manifests say, in one process, until it is
 told to stop (Ctrl-C or SIGTERM).
 
-The manifests are those the operator takes. Everything is checked before anything
+The manifests are Kubernetes custom resources. Everything is checked before anything
 is started: a mistake is named with its file, its field and what was expected. While
 it runs the files are read again when they change; suspend, filters, patches and
 resyncPeriod take effect without a restart. Files that became invalid or vanished
