@@ -1,5 +1,5 @@
 // Package manifest reads the manifests of standalone mode: the very manifests a
-// cluster with the operator takes, from files, directories or standard input.
+// cluster with the operator will take, from files, directories or standard input.
 //
 // It guarantees that what [Load] returns is complete and right as far as that
 // can be known without contacting a cluster: every document passed the schema,
