@@ -25,8 +25,9 @@ const (
 // to be appended, if anything.
 type computed struct {
 	outcome outcome
-	// excluded: the object exists, and what desired holds of it was computed with
-	// an older configuration than the one that leaves it out.
+	// excluded: the object exists and is left out, and what desired holds of it was
+	// computed with an older configuration, or somebody downstream holds it and
+	// desired does not.
 	excluded     bool
 	entry        state.Entry
 	record       *topology.Record
@@ -63,6 +64,8 @@ func compute(rules *topology.Rules, r *topology.Record, old state.Entry, known, 
 		Requested: r.Requested, Entry: verdict.Entry,
 	}
 	live := known && !old.Deleted
+	// A request is answered once, however often its record is read again.
+	asked := r.Requested && !(known && old.Offset == r.Offset)
 	switch {
 	case verdict.Err != nil:
 		// The destination keeps what it has; the record must not be a tombstone,
@@ -87,12 +90,11 @@ func compute(rules *topology.Rules, r *topology.Record, old state.Entry, known, 
 			out.Reason = topology.ReasonUncovered
 		}
 		c.entry.Deleted = true
-		c.excluded = live && r.Body != nil && r.Op != topology.Delete && old.Version.Generation < config.Generation
+		exists := r.Body != nil && r.Op != topology.Delete
+		c.excluded = exists && (live && old.Version.Generation < config.Generation || !live && asked)
 	}
 	// A key desired never knew needs no tombstone, unless somebody asked.
 	same := known && sameOutput(old, c.entry) || !known && c.entry.Deleted
-	// A request is answered once, however often its record is read again.
-	asked := r.Requested && !(known && old.Offset == r.Offset)
 	if same && !asked && !force {
 		c.outcome = unchanged
 		return c

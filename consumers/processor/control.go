@@ -124,6 +124,10 @@ func (w *partition) finishStretch(ctx context.Context) error {
 			return err
 		}
 	}
+	// Counted before the others are told that it is done: they judge by the sum.
+	if err := w.countHeld(); err != nil {
+		return err
+	}
 	w.publish(true)
 	if err := w.weigh(ctx, w.Settings.Load()); err != nil {
 		return err

@@ -367,6 +367,36 @@ func TestLimitCountsWhatComesLate(t *testing.T) {
 	r.wantBlocked("of 12 objects")
 }
 
+// When desired is lost while a configuration waits, those downstream ask about
+// what they hold: the answer must not be the delete that waits.
+func TestDesiredLostWhileBlocked(t *testing.T) {
+	r := newRig(t)
+	r.configure(everything)
+	r.start()
+	all := r.many(12, "a")
+	r.configure(typo)
+	r.settle()
+	r.wantBlocked("12 of 12")
+	r.kill()
+	r.recreate(r.topics.Desired)
+	r.start()
+	r.settle()
+	for name := range all {
+		rec := r.object(name, "1")
+		rec.Requested = true
+		r.append(r.topics.Changes, rec)
+	}
+	r.eventually("blocked", func() bool { m, _ := r.blocked(); return m != "" })
+	if n := r.tombstones(); n > 10 {
+		t.Errorf("%d tombstones", n)
+	}
+	r.confirm()
+	r.eventually("confirmed", func() bool { return r.tombstones() == len(all) })
+	r.configure(everything)
+	r.settle()
+	r.want("it can come back", all)
+}
+
 // A zombie's older record behind that of a key which is held back must not
 // delete or change it.
 func TestZombieBehindWhatIsHeldBack(t *testing.T) {
