@@ -317,6 +317,16 @@ func (r *rig) objects(topic string) (n int) {
 	return n
 }
 
+// wantSoon is want for a repair: it is appended once the batch that showed the
+// foreign record is acknowledged, and a heartbeat may be in that very batch.
+func (r *rig) wantSoon(reason string, want map[string]string) {
+	r.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && !maps.Equal(r.desired(), want); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	r.want(reason, want)
+}
+
 func (r *rig) want(reason string, want map[string]string) {
 	r.Helper()
 	if got := r.desired(); !maps.Equal(got, want) {

@@ -138,7 +138,7 @@ func notReady(f facts, st *v1alpha1.LiveSynchronizationStatus) (reason, message 
 	}
 	switch {
 	case st.Objects.Failed > 0 || len(st.Failing) > 0:
-		return "ObjectsFailing", fmt.Sprintf("%d objects cannot be applied; status.failing says why", max(st.Objects.Failed, int64(len(st.Failing))))
+		return "ObjectsFailing", fmt.Sprintf("objects that cannot be applied: %d; status.failing says why", max(st.Objects.Failed, int64(len(st.Failing))))
 	case st.Objects.OutOfSync > 0:
 		return "OutOfSync", fmt.Sprintf("%d objects are not yet as they should be", st.Objects.OutOfSync)
 	case st.VerifiedAt == nil:

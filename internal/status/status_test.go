@@ -30,7 +30,7 @@ func sample() Process {
 				Objects:    v1alpha1.ObjectCounts{Total: 312, Sync: 311, Failed: 1},
 				Lag:        &metav1.Duration{Duration: 1500 * time.Millisecond},
 				VerifiedAt: &verified, RPO: &metav1.Duration{Duration: 4 * time.Second},
-				Conditions: []metav1.Condition{{Type: "Ready", Status: "False", Reason: "ObjectsFailing", Message: "1 objects cannot be applied"}},
+				Conditions: []metav1.Condition{{Type: "Ready", Status: "False", Reason: "ObjectsFailing", Message: "objects that cannot be applied: 1"}},
 				Components: []v1alpha1.ComponentStatus{{Name: "synchronizer", Ready: true}, {Name: "reconciler", Reason: "Restarting", Message: "boom"}},
 				Failing:    []v1alpha1.FailingObject{{Object: "core/v1/configmaps/a/b", Reason: "NotOwned", Message: "made by kubectl", NextTry: &next}},
 			},
@@ -48,7 +48,7 @@ default     pre    false       Progressing   312       0             1        1.
 other       new    true        Suspended     0         0             0        unknown   unknown    0s
 
 default/pre
-  not ready: ObjectsFailing: 1 objects cannot be applied
+  not ready: ObjectsFailing: objects that cannot be applied: 1
   component reconciler: Restarting: boom
   failing core/v1/configmaps/a/b: NotOwned: made by kubectl, tried again at 2026-11-23T12:00:10Z
 
