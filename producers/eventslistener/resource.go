@@ -138,7 +138,7 @@ func (lf *life) cycle(ctx context.Context) error {
 	defer func() {
 		cancel(nil)
 		if started {
-			_ = <-watching // its error ended the cycle already, or is our own cancellation
+			<-watching //nolint:errcheck // it ended the cycle already, or is our own cancellation
 		}
 	}()
 	begin := func(rv string) {

@@ -504,7 +504,7 @@ func TestNameIsKnownOnANewDisk(t *testing.T) {
 				}
 				return next.RoundTrip(r)
 			})
-			r = w.start()
+			w.start()
 			w.configMap("after", map[string]string{"a": "1"})
 			w.becomes("configmaps", "after", "create")
 			if now := len(w.ofKind(topology.Configured)); now != before || !w.lastConfigHas("things") {
