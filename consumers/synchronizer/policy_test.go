@@ -235,7 +235,9 @@ func TestDefinitionAppearsLater(t *testing.T) {
 		return err == nil
 	})
 	e.eventually("created", func() bool { return e.get(key) != nil })
-	if d := time.Since(served); d > 3*time.Second {
+	// Tried within 2 s; and the API server holds the first creates of a new
+	// definition back for 2 s of its own.
+	if d := time.Since(served); d > 4*time.Second {
 		t.Errorf("created %v after its definition was served", d)
 	}
 	// Definitions take what they define with them: not while others use it.

@@ -53,14 +53,15 @@ func (s *Synchronizer) watchNamespaces(ctx context.Context) error {
 // watchDefinitions follows the custom resource definitions of the destination.
 func (s *Synchronizer) watchDefinitions(ctx context.Context) error {
 	var said logging.State
-	news := func(object json.RawMessage) {
+	news := func(object json.RawMessage) (group, resource string) {
 		m, err := kube.MetaOf(object)
 		if err != nil {
-			return
+			return "", ""
 		}
-		resource, group, _ := strings.Cut(m.Name, ".") // a definition is named <plural>.<group>
+		resource, group, _ = strings.Cut(m.Name, ".") // a definition is named <plural>.<group>
 		s.resources.forget(group, resource)
 		s.releaseResource(group, resource)
+		return group, resource
 	}
 	return s.follow(ctx, s.kube.Metadata(), definitions, &said, follower{
 		listed: func(all []json.RawMessage) {
@@ -68,8 +69,57 @@ func (s *Synchronizer) watchDefinitions(ctx context.Context) error {
 				news(o)
 			}
 		},
-		event: func(e kube.Event) { news(e.Object) },
+		event: func(e kube.Event) {
+			if group, resource := news(e.Object); e.Type != kube.Deleted {
+				go s.releaseOnceServed(ctx, group, resource)
+			}
+		},
 	})
+}
+
+// A definition that was just made is served a moment after its last event, so
+// nothing announces that moment: it is looked for this often, for so long.
+const (
+	servedEvery = 250 * time.Millisecond
+	servedLooks = 60
+)
+
+// releaseOnceServed tries what waits for a resource as soon as the destination
+// serves it, within 2 s (SPEC 39).
+func (s *Synchronizer) releaseOnceServed(ctx context.Context, group, resource string) {
+	for range servedLooks {
+		waiting := s.waitingFor(group, resource)
+		if len(waiting) == 0 {
+			return
+		}
+		for gvr := range waiting {
+			s.resources.forget(group, resource)
+			if _, err := s.resources.get(ctx, gvr); err == nil {
+				s.releaseResource(group, resource)
+				break
+			}
+		}
+		select {
+		case <-time.After(servedEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// waitingFor is which versions of a resource objects wait for.
+func (s *Synchronizer) waitingFor(group, resource string) map[schema.GroupVersionResource]bool {
+	waiting := map[schema.GroupVersionResource]bool{}
+	for _, p := range s.partitions() {
+		p.mu.Lock()
+		for key, q := range p.memory.quarantined {
+			if k, err := topology.ParseKey(key); err == nil && q.Reason == ReasonNotServed && k.Group == group && k.Resource == resource {
+				waiting[k.GVR()] = true
+			}
+		}
+		p.mu.Unlock()
+	}
+	return waiting
 }
 
 // releaseNamespace tries what waits for a namespace, or for any that is there.
