@@ -39,6 +39,11 @@ func open(o Options, dir *dataDir, logger *slog.Logger) (_ *parts, closeAll func
 		}
 		closers = append(closers, func() { _ = e.Close() })
 		dial = e.Dial()
+		stop, err := serveLog(dir.path, e)
+		if err != nil {
+			return nil, nil, err
+		}
+		closers = append(closers, stop)
 		if e.MayHaveLost() {
 			// Guarantee 7: its positions are in doubt, so the memory goes.
 			logger.Warn("the machine went down while the log was open: the newest records may be lost, everything is compared anew")

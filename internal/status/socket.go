@@ -9,8 +9,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
+
+	"github.com/afterimage-dr/afterimage/internal/socket"
 )
 
 // ErrNotRunning: nothing answers in the data directory.
@@ -18,35 +19,21 @@ var ErrNotRunning = errors.New("no afterimage is running")
 
 const (
 	socketFile = "status.sock"
-	// maxSocketPath is what every Unix takes for the path of a socket (Linux 107,
-	// macOS 103 bytes).
-	maxSocketPath = 100
-	// shortPrefix begins the folder of a socket whose data directory is too deep.
-	shortPrefix = "afterimage-"
-	statusPath  = "/status"
+	statusPath = "/status"
 )
 
 // Server answers in a data directory.
 type Server struct {
-	http  *http.Server
-	paths []string
-	done  chan struct{}
+	http   *http.Server
+	socket *socket.Listener
+	done   chan struct{}
 }
 
 // Serve begins to answer with what say returns. The caller holds the data
 // directory alone: a socket that is there already is a dead process's.
 func Serve(dataDir string, say func() Process) (*Server, error) {
-	path, paths, err := place(dataDir)
+	l, err := socket.Listen(dataDir, socketFile)
 	if err != nil {
-		return nil, fmt.Errorf("status socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("status socket: %w", err)
-	}
-	// The directory is its owner's alone, so nobody gets in before the chmod.
-	if err := os.Chmod(path, 0o600); err != nil {
-		_ = l.Close()
 		return nil, fmt.Errorf("status socket: %w", err)
 	}
 	mux := http.NewServeMux()
@@ -54,7 +41,7 @@ func Serve(dataDir string, say func() Process) (*Server, error) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(say()) // whoever asked has gone
 	})
-	s := &Server{http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, paths: paths, done: make(chan struct{})}
+	s := &Server{http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, socket: l, done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		_ = s.http.Serve(l) // always ErrServerClosed after Close
@@ -62,40 +49,11 @@ func Serve(dataDir string, say func() Process) (*Server, error) {
 	return s, nil
 }
 
-// place finds where the socket goes and removes what an earlier process left
-// there. Where the data directory's path is too long for a socket, the socket
-// goes to a folder for temporary files and a link in the data directory leads to it.
-func place(dataDir string) (path string, paths []string, err error) {
-	link := filepath.Join(dataDir, socketFile)
-	if old, err := os.Readlink(link); err == nil && strings.HasPrefix(filepath.Base(filepath.Dir(old)), shortPrefix) {
-		_ = os.Remove(old)
-		_ = os.Remove(filepath.Dir(old))
-	}
-	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", nil, err
-	}
-	if len(link) <= maxSocketPath {
-		return link, []string{link}, nil
-	}
-	dir, err := os.MkdirTemp("", shortPrefix) // mode 0700
-	if err != nil {
-		return "", nil, err
-	}
-	path = filepath.Join(dir, socketFile)
-	if err := os.Symlink(path, link); err != nil {
-		_ = os.Remove(dir)
-		return "", nil, err
-	}
-	return path, []string{path, dir, link}, nil
-}
-
 // Close stops answering and removes the socket.
 func (s *Server) Close() {
 	_ = s.http.Close()
 	<-s.done
-	for _, p := range s.paths {
-		_ = os.Remove(p)
-	}
+	_ = s.socket.Close() // the server has closed it; this removes it
 }
 
 // Get asks the process that runs in a data directory. ErrNotRunning: there is none.
@@ -104,9 +62,9 @@ func Get(ctx context.Context, dataDir string) (Process, error) {
 	if err != nil {
 		return Process{}, err
 	}
-	path := filepath.Join(abs, socketFile)
-	if target, err := os.Readlink(path); err == nil {
-		path = target
+	path, err := socket.Path(dataDir, socketFile)
+	if err != nil {
+		return Process{}, err
 	}
 	var d net.Dialer
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -88,7 +88,7 @@ func TestSocket(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			left := first.paths
+			left := first.socket.Paths()
 			_ = first.http.Close()
 			<-first.done
 			want := sample()
@@ -111,7 +111,7 @@ func TestSocket(t *testing.T) {
 			if _, err := Get(context.Background(), dir); !errors.Is(err, ErrNotRunning) {
 				t.Errorf("after it ended: %v, want ErrNotRunning", err)
 			}
-			for _, p := range append(left, s.paths...) {
+			for _, p := range append(left, s.socket.Paths()...) {
 				if _, err := os.Lstat(p); !errors.Is(err, os.ErrNotExist) {
 					t.Errorf("%s is left behind", p)
 				}

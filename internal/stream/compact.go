@@ -114,21 +114,28 @@ func (e *Embedded) watchSize() {
 }
 
 func (e *Embedded) loadFloor() error {
-	b, err := os.ReadFile(filepath.Join(e.dir, floorFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	h, err := readFloor(e.dir)
 	if err != nil {
 		return err
-	}
-	var h history
-	if err := json.Unmarshal(b, &h); err != nil {
-		return fmt.Errorf("%s: %w", floorFile, err)
 	}
 	e.mu.Lock()
 	e.floor, e.after = h.Floor, h.Bytes
 	e.mu.Unlock()
 	return nil
+}
+
+func readFloor(dir string) (h history, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, floorFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return h, nil
+	}
+	if err != nil {
+		return h, err
+	}
+	if err := json.Unmarshal(b, &h); err != nil {
+		return h, fmt.Errorf("%s: %w", floorFile, err)
+	}
+	return h, nil
 }
 
 // saveFloor is called with mu held.
