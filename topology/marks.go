@@ -24,6 +24,12 @@ const (
 	VersionAnnotation = MarkPrefix + "version"
 	// HashAnnotation is the content hash last written.
 	HashAnnotation = MarkPrefix + "content-hash"
+	// SourceUIDAnnotation is the uid of the source object last written: it tells a
+	// recreation in the source also after the state was lost.
+	SourceUIDAnnotation = MarkPrefix + "source-uid"
+	// RecoveredAnnotation is <term>.<hash>: the recovery that last wrote the object,
+	// and what of. It keeps a recovery that is run again from doing anything twice.
+	RecoveredAnnotation = MarkPrefix + "recovered"
 	// AdoptedAnnotation marks an object Afterimage did not create: it is never deleted.
 	AdoptedAnnotation = MarkPrefix + "adopted"
 	// IgnoreAnnotation on a source object keeps it out of replication.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
 )
@@ -34,7 +35,7 @@ type attempt struct {
 	q     *state.Quarantine // as it was before
 
 	r       kube.Resource
-	live    *found // as last read, or nil
+	live    *owned.Object // as last read, or nil
 	adopted bool
 	forced  bool // a namespace that is made for the object within
 }
@@ -182,8 +183,8 @@ func (a *attempt) remember(r Result) result {
 	e.Deleted = a.w.op == topology.Delete
 	e.Mark = unmark(e.Mark, markUnverified)
 	if a.live != nil {
-		m := &a.live.meta
-		e.DestinationUID, e.DestinationRV, e.FieldsHash = m.UID, m.ResourceVersion, fieldsHash(m)
+		m := &a.live.Meta
+		e.DestinationUID, e.DestinationRV, e.FieldsHash = m.UID, m.ResourceVersion, owned.FieldsHash(m)
 		e.Mark = markFlags(e.Mark, a.live, a.adopted, r == Unchanged)
 	}
 	if a.known && e == a.e && a.q == nil {
@@ -203,11 +204,11 @@ func (a *attempt) adoptNewer() result {
 }
 
 // entryOf rebuilds an entry from what an object of ours says.
-func entryOf(live *found) state.Entry {
-	m := &live.meta
+func entryOf(live *owned.Object) state.Entry {
+	m := &live.Meta
 	return state.Entry{
-		Version: appliedVersion(m), UID: m.Annotations[SourceUIDAnnotation], Hash: m.Annotations[topology.HashAnnotation], Offset: -1,
-		DestinationUID: m.UID, DestinationRV: m.ResourceVersion, FieldsHash: fieldsHash(m),
+		Version: owned.AppliedVersion(m), UID: m.Annotations[topology.SourceUIDAnnotation], Hash: m.Annotations[topology.HashAnnotation], Offset: -1,
+		DestinationUID: m.UID, DestinationRV: m.ResourceVersion, FieldsHash: owned.FieldsHash(m),
 		Mark: markFlags("", live, m.Annotations[topology.AdoptedAnnotation] != "", false),
 	}
 }
@@ -234,14 +235,14 @@ func (a *attempt) keep(message string) result {
 }
 
 // written remembers a write that succeeded.
-func (a *attempt) written(r Result, live *found) result {
+func (a *attempt) written(r Result, live *owned.Object) result {
 	a.s.lastSync.Store(time.Now().UnixNano())
-	if a.live != nil && a.live.meta.Annotations[topology.KeyAnnotation] != a.w.keyText {
+	if a.live != nil && a.live.Meta.Annotations[topology.KeyAnnotation] != a.w.keyText {
 		a.s.releaseMoved()
 	}
 	e := a.entry()
-	m := &live.meta
-	e.DestinationUID, e.DestinationRV, e.FieldsHash = m.UID, m.ResourceVersion, fieldsHash(m)
+	m := &live.Meta
+	e.DestinationUID, e.DestinationRV, e.FieldsHash = m.UID, m.ResourceVersion, owned.FieldsHash(m)
 	e.Mark = markFlags(e.Mark, live, a.adopted, false)
 	if a.j.drifted {
 		e.Mark = repaired(e.Mark, a.e, time.Now(), a.s.repairWindow())

@@ -18,7 +18,7 @@ func TestCreateUpdateDelete(t *testing.T) {
 	for annotation, want := range map[string]string{
 		topology.LiveSynchronizationAnnotation: "dr/" + e.name, topology.SourceClusterAnnotation: testSource,
 		topology.KeyAnnotation: a.String(), topology.VersionAnnotation: first.Version.String(), topology.HashAnnotation: first.Hash,
-		SourceUIDAnnotation: "uid-a",
+		topology.SourceUIDAnnotation: "uid-a",
 	} {
 		if got := field(live, "metadata", "annotations", annotation); got != want {
 			t.Errorf("annotation %s: got %v, want %v", annotation, got, want)

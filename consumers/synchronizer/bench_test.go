@@ -85,7 +85,7 @@ func BenchmarkMarked(b *testing.B) {
 	owner := topology.Owner{LiveSynchronization: "dr/pre", SourceUID: testSource}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := marked(&w, owner, kube.Resource{Kind: "ConfigMap"}, false, nil); err != nil {
+		if _, err := w.marked(owner, kube.Resource{Kind: "ConfigMap"}, false, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

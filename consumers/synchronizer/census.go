@@ -11,6 +11,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
 )
@@ -94,7 +95,7 @@ func (c *census) list(owner topology.Owner, ps []*partition) error {
 			return nil
 		}
 		counts[number]++
-		e := entryOf(&found{meta: o.meta})
+		e := entryOf(&owned.Object{Meta: o.meta})
 		e.Mark = mark(e.Mark, markUnverified)
 		t.Put(o.keyText, e)
 		if objects++; objects%1000 == 0 {
@@ -200,7 +201,7 @@ func (s *Synchronizer) eachOwnedOf(ctx context.Context, owner topology.Owner, r 
 			}
 			key, err := topology.ParseKey(m.Annotations[topology.KeyAnnotation])
 			if err != nil || key.Group != r.Group || key.Resource != r.Resource || key.Namespace != m.Namespace || key.Name != m.Name ||
-				ownershipOf(&m, owner, key) != ours || m.Annotations[ForcedNamespaceAnnotation] != "" {
+				owned.OwnershipOf(&m, owner, key) != owned.Ours || m.Annotations[owned.ForcedNamespaceAnnotation] != "" {
 				continue
 			}
 			if err := fn(ownedObject{key.String(), m}); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
 )
@@ -202,7 +203,7 @@ func (p *partition) compare(o ownedObject, f *findings) error {
 		}
 		return nil
 	}
-	fields := fieldsHash(m)
+	fields := owned.FieldsHash(m)
 	same := m.UID == e.DestinationUID && m.Annotations[topology.HashAnnotation] == e.Hash && fields == e.FieldsHash && fields != "" &&
 		m.DeletionTimestamp == nil
 	switch {

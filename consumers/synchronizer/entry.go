@@ -5,9 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/state"
-	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // mark adds a mark, unmark removes it. The repair count stays last.
@@ -21,27 +20,16 @@ func mark(s string, m byte) string {
 func unmark(s string, m byte) string { return strings.ReplaceAll(s, string(m), "") }
 
 // markFlags sets the marks that an object itself shows.
-func markFlags(s string, live *found, adopted, isForeign bool) string {
+func markFlags(s string, live *owned.Object, adopted, isForeign bool) string {
 	set := func(m byte, on bool) {
 		if s = unmark(s, m); on {
 			s = mark(s, m)
 		}
 	}
-	set(markApplied, applied(&live.meta))
+	set(markApplied, owned.Applied(&live.Meta))
 	set(markAdopted, adopted)
 	set(markForeign, isForeign)
 	return s
-}
-
-// applied tells whether our entry of managedFields, if any, is one of Apply.
-func applied(m *kube.Meta) bool {
-	for i := range m.ManagedFields {
-		f := &m.ManagedFields[i]
-		if f.Manager == topology.FieldManager && f.Subresource == "" && f.Operation == operationUpdate {
-			return false
-		}
-	}
-	return true
 }
 
 // maxRepairs of one object that may be undone before it is left alone.

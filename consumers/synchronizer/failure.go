@@ -5,36 +5,34 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
-	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // Reasons why an object is not as it should be at the destination.
 const (
-	ReasonPatchFailed          = "PatchFailed"          // the processor could not compute it
-	ReasonNotOwned             = "NotOwned"             // somebody else's object has the name
-	ReasonNotServed            = "NotServed"            // the destination does not serve the resource
-	ReasonNamespaceMissing     = "NamespaceMissing"     // waits for its namespace
-	ReasonNamespaceTerminating = "NamespaceTerminating" // waits for its namespace to be gone
-	ReasonTerminating          = "Terminating"          // waits for the object to be gone
-	ReasonMoved                = "Moved"                // waits to be taken over under another API version
-	ReasonNotEmpty             = "NotEmpty"             // a namespace or CRD others still use
-	ReasonImmutable            = "Immutable"            // a field must not change
-	ReasonInvalid              = "Invalid"              // refused by validation
-	ReasonForbidden            = "Forbidden"            // refused by permission, quota or admission
-	ReasonConflict             = "Conflict"             // changes faster than it can be written
-	ReasonOverridden           = "Overridden"           // repairs are undone by somebody
-	ReasonTimeout              = "Timeout"              // no answer for this object
-	ReasonTooManyRequests      = "TooManyRequests"      // the server asks for patience
-	ReasonServerError          = "ServerError"          // any other answer
+	ReasonPatchFailed          = "PatchFailed" // the processor could not compute it
+	ReasonNotOwned             = owned.ReasonNotOwned
+	ReasonNotServed            = owned.ReasonNotServed
+	ReasonNamespaceMissing     = owned.ReasonNamespaceMissing
+	ReasonNamespaceTerminating = owned.ReasonNamespaceTerminating
+	ReasonTerminating          = owned.ReasonTerminating
+	ReasonMoved                = "Moved"    // waits to be taken over under another API version
+	ReasonNotEmpty             = "NotEmpty" // a namespace or CRD others still use
+	ReasonImmutable            = owned.ReasonImmutable
+	ReasonInvalid              = owned.ReasonInvalid
+	ReasonForbidden            = owned.ReasonForbidden
+	ReasonConflict             = owned.ReasonConflict
+	ReasonOverridden           = "Overridden" // repairs are undone by somebody
+	ReasonTimeout              = owned.ReasonTimeout
+	ReasonTooManyRequests      = owned.ReasonTooManyRequests
+	ReasonServerError          = owned.ReasonServerError
 )
 
 // failed deals with an error of a request. It tells whether the attempt may go
@@ -43,7 +41,7 @@ func (a *attempt) failed(ctx context.Context, turn int, err error) (again bool, 
 	if ctx.Err() != nil {
 		return false, result{lost: true}
 	}
-	if kube.Unavailable(err) || serverError(err) {
+	if kube.Unavailable(err) || owned.ServerError(err) {
 		// The destination as a whole, or this object's own webhook? The fence tells.
 		if a.s.fence.down(ctx) {
 			if _, err := a.s.gate.wait(ctx, a.p.alive); err != nil {
@@ -51,7 +49,7 @@ func (a *attempt) failed(ctx context.Context, turn int, err error) (again bool, 
 			}
 			return true, result{}
 		}
-		if !serverError(err) {
+		if !owned.ServerError(err) {
 			return false, a.fail(ReasonTimeout, "no answer from the destination for this object", err)
 		}
 	}
@@ -67,75 +65,11 @@ func (a *attempt) failed(ctx context.Context, turn int, err error) (again bool, 
 			return false, result{lost: true}
 		}
 	}
-	reason, message := classify(err, a.w.key.Namespace)
+	reason, message := owned.Classify(err, a.w.key.Namespace)
 	if reason == ReasonNotServed {
 		a.s.resources.forget(a.w.key.Group, a.w.key.Resource) // it was, when that was learned
 	}
 	return false, a.fail(reason, message, err)
-}
-
-// serverError tells whether the server answered that it failed.
-func serverError(err error) bool {
-	var s apierrors.APIStatus
-	return errors.As(err, &s) && s.Status().Code >= 500
-}
-
-// classify names the reason of a refusal.
-func classify(err error, namespace string) (reason, message string) {
-	switch {
-	case namespaceMissing(err):
-		return ReasonNamespaceMissing, "waits for namespace " + namespace
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return ReasonNamespaceTerminating, "waits for namespace " + namespace + " to be gone and to come again"
-	case apierrors.IsNotFound(err), errors.Is(err, kube.ErrNotServed):
-		return ReasonNotServed, err.Error()
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
-		return ReasonInvalid, err.Error()
-	case apierrors.IsForbidden(err):
-		return ReasonForbidden, err.Error()
-	case apierrors.IsTooManyRequests(err):
-		return ReasonTooManyRequests, err.Error()
-	case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
-		return ReasonTimeout, err.Error()
-	}
-	return ReasonServerError, err.Error()
-}
-
-// namespaceMissing tells whether a write was refused because its namespace is not there.
-func namespaceMissing(err error) bool {
-	var s apierrors.APIStatus
-	if !apierrors.IsNotFound(err) || !errors.As(err, &s) {
-		return false
-	}
-	d := s.Status().Details
-	return d != nil && d.Kind == "namespaces" && d.Group == ""
-}
-
-// immutablePattern is how Kubernetes' validation words a change that is not
-// allowed. (Source: k8s.io/kubernetes/pkg/apis/*/validation.)
-var immutablePattern = regexp.MustCompile(`(?i)immutable|may not (be )?chang|can ?not (be )?(chang|updat|modif)|updates? to .*(is|are) forbidden|updates may not change|is not allowed to (be )?chang`)
-
-// immutable tells whether a write was refused because of immutable fields, and which.
-func immutable(err error) (fields string, ok bool) {
-	var s apierrors.APIStatus
-	if !errors.As(err, &s) || s.Status().Code != 422 {
-		return "", false
-	}
-	var names []string
-	if d := s.Status().Details; d != nil {
-		for _, c := range d.Causes {
-			if immutablePattern.MatchString(c.Message) {
-				names = append(names, c.Field)
-			}
-		}
-	}
-	if len(names) == 0 {
-		if !immutablePattern.MatchString(err.Error()) {
-			return "", false
-		}
-		return "an immutable field", true
-	}
-	return strings.Join(names, ", "), true
 }
 
 // waits tells whether a reason is a normal wait and no fault of anybody's.

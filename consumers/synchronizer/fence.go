@@ -2,118 +2,86 @@ package synchronizer
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/fence"
 	"github.com/afterimage-dr/afterimage/internal/live"
 	"github.com/afterimage-dr/afterimage/internal/logging"
-	"github.com/afterimage-dr/afterimage/topology"
 )
-
-// The fence is a Lease in the destination through which a recovery takes the
-// destination over. This file is the protocol, from the synchronizer's side:
-//
-//   - The Lease is afterimage-system/<FenceName(namespace, name)>. No such Lease,
-//     or no such namespace, is a fence that nobody raised.
-//   - Annotation afterimage.io/term is the term of the recovery that raised it, a
-//     positive number; holderIdentity says who.
-//   - Annotation afterimage.io/resume is the highest term that a person has lifted.
-//   - While term > resume, the destination is fenced: no synchronizer begins a
-//     write. Each one that has none under way says so in an annotation
-//     afterimage.io/acknowledged-<hash of its instance id>: <term>.
-//   - A synchronizer reads the Lease every 3 s and begins a write only within
-//     10 s of the beginning of a successful read; its requests take 8 s at most.
-//     So 18 s after a term was raised nothing writes any more that follows this
-//     protocol, acknowledged or not; a recovery waits 30 s.
-const (
-	FenceNamespace         = "afterimage-system"
-	FenceTermAnnotation    = topology.MarkPrefix + "term"
-	FenceResumeAnnotation  = topology.MarkPrefix + "resume"
-	fenceAcknowledgePrefix = topology.MarkPrefix + "acknowledged-"
-)
-
-// FenceName of a LiveSynchronization.
-func FenceName(namespace, name string) string {
-	sum := sha256.Sum256([]byte(namespace + "/" + name))
-	return hex.EncodeToString(sum[:16])
-}
-
-// fenceAcknowledgement is the annotation of an instance.
-func fenceAcknowledgement(instance string) string {
-	sum := sha256.Sum256([]byte(instance))
-	return fenceAcknowledgePrefix + hex.EncodeToString(sum[:8])
-}
-
-var leases = kube.Resource{
-	GroupVersionResource: schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"},
-	Kind:                 "Lease", Namespaced: true,
-}
 
 // fenceState is what the last reads of the fence told.
 type fenceState struct {
-	readAt       time.Time // beginning of the last successful read
-	failing      error     // of the last read, if it failed
-	term, lifted int64
-	acknowledged int64 // term this instance has acknowledged
+	readAt  time.Time // beginning of the last successful read
+	failing error     // of the last read, if it failed
+	fence.State
+	registered bool // this instance is in the Lease
 }
 
-func (f fenceState) fenced() bool { return f.term > f.lifted }
-
-// fence reads the Lease and tells whether writes may begin.
-type fence struct {
+// barrier is a writer's side of the recovery fence: it reads the Lease and tells
+// whether writes may begin. See package fence for the protocol.
+type barrier struct {
 	s     *Synchronizer
-	key   topology.Key
+	lease *fence.Fence
 	state *live.Value[fenceState]
 	read  sync.Mutex
 	said  logging.State
 }
 
-func newFence(s *Synchronizer) *fence {
+func newBarrier(s *Synchronizer) *barrier {
 	c := s.Settings.Load().Config
-	return &fence{
-		s:     s,
-		key:   topology.Key{Group: leases.Group, Version: leases.Version, Resource: leases.Resource, Namespace: FenceNamespace, Name: FenceName(c.Namespace, c.Name)},
-		state: live.New(fenceState{}),
-	}
+	return &barrier{s: s, lease: fence.New(s.kube, c.Namespace, c.Name), state: live.New(fenceState{})}
 }
 
 // open tells whether a write may begin now; the channel is closed when that may change.
-func (f *fence) open() (bool, <-chan struct{}) {
+func (f *barrier) open() (bool, <-chan struct{}) {
 	st, changed := f.state.Get()
-	return st.failing == nil && !st.fenced() && !st.readAt.IsZero() && time.Since(st.readAt) < f.s.FenceValid, changed
+	return st.failing == nil && st.registered && !st.Fenced() && !st.readAt.IsZero() && time.Since(st.readAt) < f.s.FenceValid, changed
 }
 
 // run reads the fence until ctx ends.
-func (f *fence) run(ctx context.Context) error {
+func (f *barrier) run(ctx context.Context) error {
 	for {
 		f.refresh(ctx, time.Now())
 		select {
 		case <-ctx.Done():
+			f.leave()
 			return nil
 		case <-time.After(f.s.FenceEvery):
 		}
 	}
 }
 
+// leave takes this instance out of the Lease: a recovery need not wait for it. It
+// is called at the end, and only when no write is under way: after that none begins.
+func (f *barrier) leave() {
+	f.read.Lock()
+	defer f.read.Unlock()
+	registered := f.state.Load().registered
+	f.state.Set(fenceState{})
+	if !registered || !f.s.gate.idle(f.s.RequestTimeout) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
+	defer cancel()
+	_ = f.lease.Unregister(ctx, f.s.InstanceID) // else a recovery waits for it, in vain
+}
+
+// leaveWithin bounds the last word to a destination that may be away.
+const leaveWithin = 2 * time.Second
+
 // down reads the fence now and tells whether that fails too, so that the
 // destination as a whole is the trouble and not one object.
-func (f *fence) down(ctx context.Context) bool {
+func (f *barrier) down(ctx context.Context) bool {
 	f.refresh(ctx, time.Now())
 	return f.state.Load().failing != nil
 }
 
 // refresh reads the fence unless somebody else did since.
-func (f *fence) refresh(ctx context.Context, since time.Time) {
+func (f *barrier) refresh(ctx context.Context, since time.Time) {
 	f.read.Lock()
 	defer f.read.Unlock()
 	old := f.state.Load()
@@ -121,11 +89,18 @@ func (f *fence) refresh(ctx context.Context, since time.Time) {
 		return
 	}
 	began := time.Now()
-	object, err := f.s.read(ctx, leases, f.key)
+	lease, err := f.lease.Read(ctx)
+	if err == nil && !lease.Registered(f.s.InstanceID) {
+		if err = f.lease.Register(ctx, lease, f.s.InstanceID); err == nil || fence.Changed(err) {
+			// Only what a read shows counts: a term may have been raised in between.
+			began = time.Now()
+			lease, err = f.lease.Read(ctx)
+		}
+	}
 	if ctx.Err() != nil {
 		return
 	}
-	st := fenceState{readAt: began, acknowledged: old.acknowledged}
+	st := fenceState{readAt: began, State: lease, registered: lease.Registered(f.s.InstanceID)}
 	if err != nil {
 		st = old
 		st.failing = err
@@ -133,12 +108,11 @@ func (f *fence) refresh(ctx context.Context, since time.Time) {
 		f.said.Failing(f.s.Logger, what, what+": writing pauses",
 			logging.DestinationCluster(f.s.Settings.Load().Destination), logging.Err(err))
 	} else {
-		st.term, st.lifted = terms(object)
 		f.sayState(old, st)
 	}
 	f.state.Set(st)
-	if st.failing == nil && st.fenced() && st.acknowledged != st.term {
-		f.acknowledge(ctx, object, st)
+	if st.failing == nil && st.Fenced() {
+		f.fenced(ctx, st)
 	}
 	if old.failing != nil && st.failing == nil {
 		f.s.identity.check() // it may be another cluster that came back
@@ -152,61 +126,43 @@ func unreached(err error) string {
 	case apierrors.IsUnauthorized(err):
 		return "the destination refuses the credentials"
 	case apierrors.IsForbidden(err):
-		return "the destination does not allow reading the recovery fence (get leases in namespace " + FenceNamespace + ")"
+		return "the destination does not allow taking part in the recovery fence (get, create and patch leases in namespace " + fence.Namespace + ", create namespaces)"
 	}
 	return "the destination cannot be reached"
 }
 
-func (f *fence) sayState(old, st fenceState) {
+func (f *barrier) sayState(old, st fenceState) {
 	cluster := logging.DestinationCluster(f.s.Settings.Load().Destination)
-	if st.fenced() {
+	if st.Fenced() {
 		f.said.Failing(f.s.Logger, "fenced", "a recovery holds the destination: writing stops until it is resumed", cluster)
 		return
 	}
-	if old.fenced() {
+	if old.Fenced() {
 		f.said.Working(f.s.Logger, "the recovery fence is lifted: writing goes on", cluster)
 		return
 	}
 	f.said.Working(f.s.Logger, "the destination is reached again: writing goes on", cluster)
 }
 
-// terms reads the term that holds and the one that was lifted.
-func terms(lease *found) (term, lifted int64) {
-	if lease == nil {
-		return 0, 0
+// fenced does what a raised fence asks of a writer: it says that it has no write
+// under way and will begin none, and lifts the fence where a person asks for that
+// in the manifest.
+func (f *barrier) fenced(ctx context.Context, st fenceState) {
+	if f.s.Settings.Load().Resume == strconv.FormatInt(st.Term, 10) {
+		err := f.lease.Resume(ctx, st.State)
+		f.sayUnless(err, "lifting the recovery fence failed")
+		return
 	}
-	number := func(annotation string) int64 {
-		n, err := strconv.ParseInt(lease.meta.Annotations[annotation], 10, 64)
-		if err != nil {
-			return 0
-		}
-		return n
+	if st.Writers[f.s.InstanceID] == st.Term || f.s.gate.writing.Load() > 0 {
+		return // said, or with the next read
 	}
-	return number(FenceTermAnnotation), number(FenceResumeAnnotation)
+	err := f.lease.Acknowledge(ctx, st.State, f.s.InstanceID)
+	f.sayUnless(err, "acknowledging the recovery fence failed")
 }
 
-// acknowledge tells the recovery that this instance has no write under way and
-// will begin none. It is the one write that a fence allows.
-func (f *fence) acknowledge(ctx context.Context, lease *found, st fenceState) {
-	if f.s.gate.writing.Load() > 0 {
-		return // with the next read
+// sayUnless logs an error, but not that the Lease changed: the next read tells.
+func (f *barrier) sayUnless(err error, msg string) {
+	if err != nil && !fence.Changed(err) {
+		f.s.Logger.Warn(msg, logging.Err(err))
 	}
-	escape := strings.NewReplacer("~", "~0", "/", "~1").Replace
-	term := strconv.FormatInt(st.term, 10)
-	patch, err := json.Marshal([]patchOp{
-		{"test", "/metadata/uid", lease.meta.UID},
-		{"test", "/metadata/annotations/" + escape(FenceTermAnnotation), term},
-		{"add", "/metadata/annotations/" + escape(fenceAcknowledgement(f.s.InstanceID)), term},
-	})
-	if err != nil {
-		return
-	}
-	if _, err := f.s.kube.JSONPatch(ctx, leases, f.key, patch, topology.FieldManager); err != nil {
-		if !apierrors.IsInvalid(err) && !apierrors.IsNotFound(err) { // else: it changed; the next read tells
-			f.s.Logger.Warn("acknowledging the recovery fence failed", logging.Err(err))
-		}
-		return
-	}
-	st.acknowledged = st.term
-	f.state.Set(st)
 }

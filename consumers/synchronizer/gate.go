@@ -13,11 +13,11 @@ import (
 // been heard of.
 type gate struct {
 	settings *settings.Live
-	fence    *fence
+	fence    *barrier
 	writing  atomic.Int64 // writes under way
 }
 
-func newGate(s *settings.Live, f *fence) *gate { return &gate{settings: s, fence: f} }
+func newGate(s *settings.Live, f *barrier) *gate { return &gate{settings: s, fence: f} }
 
 // wait returns when a write may begin, with the time at which that was so.
 func (g *gate) wait(ctx context.Context, alive func() bool) (time.Time, error) {
@@ -66,3 +66,13 @@ func (g *gate) enter(ctx context.Context, alive func() bool) (time.Time, error) 
 
 // leave counts the end of a write.
 func (g *gate) leave() { g.writing.Add(-1) }
+
+// idle waits until no write is under way; false: some still is after that time.
+func (g *gate) idle(within time.Duration) bool {
+	for deadline := time.Now().Add(within); g.writing.Load() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}

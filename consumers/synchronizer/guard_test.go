@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/afterimage-dr/afterimage/internal/fence"
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/internal/stream"
@@ -155,23 +156,23 @@ func TestFence(t *testing.T) {
 	e.namespace()
 	e.start()
 	e.fill(1)
-	lease := topology.Key{Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Namespace: FenceNamespace, Name: FenceName("dr", e.name)}
-	system := topology.Key{Version: "v1", Resource: "namespaces", Name: FenceNamespace}
+	lease := topology.Key{Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Namespace: fence.Namespace, Name: fence.Name("dr", e.name)}
+	system := topology.Key{Version: "v1", Resource: "namespaces", Name: fence.Namespace}
 	if e.get(system) == nil {
-		e.put(system, `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"`+FenceNamespace+`"}}`)
+		e.put(system, `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"`+fence.Namespace+`"}}`)
 	}
-	e.put(lease, `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"`+lease.Name+`","namespace":"`+FenceNamespace+`",
+	e.put(lease, `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"`+lease.Name+`","namespace":"`+fence.Namespace+`",
 		"annotations":{"afterimage.io/term":"7"}},"spec":{"holderIdentity":"recovery"}}`)
 	e.eventually("acknowledged", func() bool {
-		return field(e.get(lease), "metadata", "annotations", fenceAcknowledgement("test-0")) == "7"
+		return field(e.get(lease), "metadata", "annotations", fence.AcknowledgedAnnotation("test-0")) == "7"
 	})
 	before := e.traffic.writes.Load()
 	e.want(e.key("a"), "ConfigMap", data("x", "1"))
 	e.never(time.Second, "a write over the fence", func() bool { return e.traffic.writes.Load() != before })
-	if c := e.status().Components[0]; c.Ready || c.Reason != StatusFenced || !strings.Contains(c.Message, "annotate lease "+lease.Name+" "+FenceResumeAnnotation+"=") {
+	if c := e.status().Components[0]; c.Ready || c.Reason != StatusFenced || !strings.Contains(c.Message, "annotate lease "+lease.Name+" "+fence.ResumeAnnotation+"=") {
 		t.Errorf("status: %+v", c)
 	}
-	_, err := e.kube.JSONPatch(t.Context(), leases, lease, []byte(`[{"op":"add","path":"/metadata/annotations/afterimage.io~1resume","value":"7"}]`), "person")
+	_, err := e.kube.JSONPatch(t.Context(), fence.Resource, lease, []byte(`[{"op":"add","path":"/metadata/annotations/afterimage.io~1resume","value":"7"}]`), "person")
 	must(t, err)
 	e.eventually("resumed", e.has("a", "x", "1"))
 }
@@ -251,8 +252,8 @@ func TestZombieUndoesItsResurrection(t *testing.T) {
 func TestNotAliveWaits(t *testing.T) {
 	e := newEnv(t, destination(t))
 	e.namespace()
-	g := newGate(e.live, &fence{s: New(Options{Settings: e.live, Destination: e.counted, FenceValid: time.Hour})})
-	g.fence = newFence(g.fence.s)
+	g := newGate(e.live, &barrier{s: New(Options{Settings: e.live, Destination: e.counted, FenceValid: time.Hour})})
+	g.fence = newBarrier(g.fence.s)
 	g.fence.state.Set(fenceState{readAt: time.Now()})
 	var alive atomic.Bool
 	done := make(chan error, 1)
@@ -297,10 +298,10 @@ func TestHeartbeats(t *testing.T) {
 // A server that refuses is not one that cannot be reached: another person mends it.
 func TestRefusedIsNotUnreachable(t *testing.T) {
 	for want, err := range map[string]error{
-		"refuses the credentials":               apierrors.NewUnauthorized("expired"),
-		"does not allow reading":                apierrors.NewForbidden(schema.GroupResource{Resource: "leases"}, "x", errors.New("no role")),
-		"cannot be reached":                     errors.New("connection refused"),
-		"leases in namespace " + FenceNamespace: apierrors.NewForbidden(schema.GroupResource{Resource: "leases"}, "x", errors.New("no role")),
+		"refuses the credentials":                apierrors.NewUnauthorized("expired"),
+		"does not allow reading":                 apierrors.NewForbidden(schema.GroupResource{Resource: "leases"}, "x", errors.New("no role")),
+		"cannot be reached":                      errors.New("connection refused"),
+		"leases in namespace " + fence.Namespace: apierrors.NewForbidden(schema.GroupResource{Resource: "leases"}, "x", errors.New("no role")),
 	} {
 		if got := unreached(err); !strings.Contains(got, want) {
 			t.Errorf("%v: %q, want %q in it", err, got, want)

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -210,6 +212,12 @@ type want struct {
 	reason                                string
 	// verify looks at the destination even where memory says that nothing is to do.
 	verify bool
+}
+
+// marked is the body to write: what is desired, with the marks of its owner.
+func (w *want) marked(owner topology.Owner, r kube.Resource, adopted bool, pre *owned.Precondition) ([]byte, error) {
+	s := owned.State{Key: w.key, Version: w.version, UID: w.uid, Hash: w.hash, Body: w.body, Adopted: adopted}
+	return s.Marked(owner, r, pre)
 }
 
 func wantOf(r *topology.Record) (want, error) {

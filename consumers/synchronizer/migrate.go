@@ -7,13 +7,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/topology"
-)
-
-// Operations of managedFields entries.
-const (
-	operationUpdate = "Update"
-	operationApply  = "Apply"
 )
 
 type patchOp struct {
@@ -30,12 +25,12 @@ type patchOp struct {
 // The patch is guarded by the uid and by what the entry is. Without a read of
 // the object, our entry is guessed to be the first one; a wrong guess is refused
 // as invalid and the caller reads.
-func (a *attempt) migrate(ctx context.Context, pre precondition) (*found, error) {
+func (a *attempt) migrate(ctx context.Context, pre owned.Precondition) (*owned.Object, error) {
 	index := 0
-	ops := []patchOp{{"test", "/metadata/uid", pre.uid}, {"test", "/metadata/resourceVersion", pre.rv}}
+	ops := []patchOp{{"test", "/metadata/uid", pre.UID}, {"test", "/metadata/resourceVersion", pre.ResourceVersion}}
 	if a.live != nil {
-		for i := range a.live.meta.ManagedFields {
-			if f := &a.live.meta.ManagedFields[i]; f.Manager == topology.FieldManager && f.Subresource == "" && f.Operation == operationUpdate {
+		for i := range a.live.Meta.ManagedFields {
+			if f := &a.live.Meta.ManagedFields[i]; f.Manager == topology.FieldManager && f.Subresource == "" && f.Operation == owned.OperationUpdate {
 				index = i
 			}
 		}
@@ -43,8 +38,8 @@ func (a *attempt) migrate(ctx context.Context, pre precondition) (*found, error)
 	entry := fmt.Sprintf("/metadata/managedFields/%d/", index)
 	ops = append(ops,
 		patchOp{"test", entry + "manager", topology.FieldManager},
-		patchOp{"test", entry + "operation", operationUpdate},
-		patchOp{"replace", entry + "operation", operationApply},
+		patchOp{"test", entry + "operation", owned.OperationUpdate},
+		patchOp{"replace", entry + "operation", owned.OperationApply},
 	)
 	patch, err := json.Marshal(ops)
 	if err != nil {

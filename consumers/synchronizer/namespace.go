@@ -13,6 +13,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -99,7 +100,7 @@ func (a *attempt) awaitNamespace(ctx context.Context) (reason, message string, e
 			return "", "", &opError{logging.ErrGettingNamespace, err}
 		}
 		if missing = live == nil; !missing {
-			a.s.namespaces.set(name, live.meta.DeletionTimestamp != nil)
+			a.s.namespaces.set(name, live.Meta.DeletionTimestamp != nil)
 		}
 	}
 	if !a.policy.forceNamespaces {
@@ -140,7 +141,7 @@ func (a *attempt) forceNamespace(ctx context.Context, stamp string) (reason, mes
 	w := want{
 		key: topology.Key{Version: "v1", Resource: "namespaces", Name: a.w.key.Namespace},
 		op:  topology.Create, version: topology.Version{Epoch: a.w.version.Epoch, RV: a.w.version.NamespaceRV}, offset: -1,
-		body: namespaceBody(a.w),
+		body: owned.NamespaceBody(a.w.key.Namespace, a.w.namespaceLabels, a.w.namespaceAnnotations),
 	}
 	w.keyText = w.key.String()
 	b := &attempt{s: a.s, p: a.p, j: &job{want: w}, w: &w, owner: a.owner, policy: a.policy, r: kube.Namespaces, forced: true}
@@ -149,7 +150,7 @@ func (a *attempt) forceNamespace(ctx context.Context, stamp string) (reason, mes
 		if err != nil {
 			return "", "", &opError{logging.ErrGettingNamespace, err}
 		}
-		if live != nil && live.meta.DeletionTimestamp != nil {
+		if live != nil && live.Meta.DeletionTimestamp != nil {
 			return ReasonNamespaceTerminating, "waits for namespace " + w.key.Name + " to be gone", nil
 		}
 		if live != nil && !b.stampable(live) {
@@ -178,30 +179,10 @@ func (a *attempt) forceNamespace(ctx context.Context, stamp string) (reason, mes
 
 // stampable tells whether a namespace is one that was made by force for this
 // LiveSynchronization and whose stamp is older.
-func (a *attempt) stampable(live *found) bool {
-	m := &live.meta
-	return ownershipOf(m, a.owner, a.w.key, a.policy.former...) == ours && m.Annotations[ForcedNamespaceAnnotation] != "" &&
-		appliedVersion(m).Older(a.w.version)
-}
-
-// namespaceBody is the namespace of an object as its record's stamp tells it.
-func namespaceBody(w *want) []byte {
-	keep := func(m map[string]string) map[string]string {
-		out := map[string]string{}
-		for k, v := range m {
-			if !topology.IsMark(k) && k != "kubernetes.io/metadata.name" {
-				out[k] = v
-			}
-		}
-		return out
-	}
-	annotations := keep(w.namespaceAnnotations)
-	annotations[ForcedNamespaceAnnotation] = "true"
-	b, _ := marshal(map[string]any{ // strings always marshal
-		"apiVersion": "v1", "kind": "Namespace",
-		"metadata": map[string]any{"name": w.key.Namespace, "labels": keep(w.namespaceLabels), "annotations": annotations},
-	})
-	return b
+func (a *attempt) stampable(live *owned.Object) bool {
+	m := &live.Meta
+	return owned.OwnershipOf(m, a.owner, a.w.key, a.policy.former...) == owned.Ours && m.Annotations[owned.ForcedNamespaceAnnotation] != "" &&
+		owned.AppliedVersion(m).Older(a.w.version)
 }
 
 // insideNamespace is what is looked for before a namespace is deleted: the
@@ -226,7 +207,7 @@ var insideNamespace = []topology.Key{
 
 // untracked names an object that deleting a namespace or a definition would take
 // with it although Afterimage did not put it there; empty if there is none.
-func (s *Synchronizer) untracked(ctx context.Context, key topology.Key, live *found, owner topology.Owner) (string, error) {
+func (s *Synchronizer) untracked(ctx context.Context, key topology.Key, live *owned.Object, owner topology.Owner) (string, error) {
 	var inside []kube.Resource
 	namespace := ""
 	if key.Resource == "namespaces" {
@@ -251,7 +232,7 @@ func (s *Synchronizer) untracked(ctx context.Context, key topology.Key, live *fo
 		}
 		inside = append(inside, custom...)
 	} else {
-		inside = definedBy(live.body)
+		inside = definedBy(live.Body)
 	}
 	for _, r := range inside {
 		name, err := s.untrackedIn(ctx, r, namespace, owner)
@@ -276,7 +257,7 @@ func (s *Synchronizer) untrackedIn(ctx context.Context, r kube.Resource, namespa
 				return "", err
 			}
 			key := topology.Key{Group: r.Group, Version: r.Version, Resource: r.Resource, Namespace: m.Namespace, Name: m.Name}
-			if !madeByEveryCluster(key) && !controlled(item) && m.Annotations["kubernetes.io/service-account.name"] == "" {
+			if !owned.MadeByEveryCluster(key) && !controlled(item) && m.Annotations["kubernetes.io/service-account.name"] == "" {
 				return r.Resource + "/" + m.Name, nil
 			}
 		}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -97,7 +97,7 @@ type judgement struct {
 //
 // Guarantee 9: only what carries our marks for this key is written or deleted;
 // the exceptions are named here.
-func judge(j *job, e state.Entry, known bool, live *found, owner topology.Owner, p policy) judgement {
+func judge(j *job, e state.Entry, known bool, live *owned.Object, owner topology.Owner, p policy) judgement {
 	w := &j.want
 	if w.op == topology.Delete {
 		return judgeDelete(w, live, owner, p)
@@ -105,33 +105,33 @@ func judge(j *job, e state.Entry, known bool, live *found, owner topology.Owner,
 	if live == nil {
 		return judgement{step: stepCreate}
 	}
-	m := &live.meta
-	whose := ownershipOf(m, owner, w.key, p.former...)
+	m := &live.Meta
+	whose := owned.OwnershipOf(m, owner, w.key, p.former...)
 	if m.DeletionTimestamp != nil {
 		return judgement{step: stepFail, reason: ReasonTerminating,
 			message: "the object is being deleted at the destination; it is created again when that is done"}
 	}
 	adopted := m.Annotations[topology.AdoptedAnnotation] != ""
 	switch whose {
-	case ours, oursOtherVersion:
-		has := appliedVersion(m)
+	case owned.Ours, owned.OursOtherVersion:
+		has := owned.AppliedVersion(m)
 		if w.version.Older(has) {
 			return judgement{step: stepAdoptNewer}
 		}
-		same := whose == ours && m.Annotations[topology.SourceClusterAnnotation] == owner.SourceUID && m.Annotations[topology.HashAnnotation] == w.hash && sameSource(has, w.version)
+		same := whose == owned.Ours && m.Annotations[topology.SourceClusterAnnotation] == owner.SourceUID && m.Annotations[topology.HashAnnotation] == w.hash && sameSource(has, w.version)
 		if same && asApplied(w, e, known, live) {
 			return judgement{step: stepRemember, adopted: adopted}
 		}
 		return judgement{step: stepUpdate, adopted: adopted}
-	case others:
+	case owned.Others:
 		return judgement{step: stepFail, reason: ReasonNotOwned, message: fmt.Sprintf(
 			"the object belongs to LiveSynchronization %s of source cluster %s (key %s)",
 			m.Annotations[topology.LiveSynchronizationAnnotation], m.Annotations[topology.SourceClusterAnnotation], m.Annotations[topology.KeyAnnotation])}
 	}
 	switch {
-	case contains(live.body, w.body):
+	case owned.Contains(live.Body, w.body):
 		return judgement{step: stepForeign}
-	case p.adopt || madeByEveryCluster(w.key):
+	case p.adopt || owned.MadeByEveryCluster(w.key):
 		return judgement{step: stepUpdate, adopted: true}
 	}
 	return judgement{step: stepFail, reason: ReasonNotOwned,
@@ -139,41 +139,34 @@ func judge(j *job, e state.Entry, known bool, live *found, owner topology.Owner,
 }
 
 // asApplied tells whether an object of ours is as our last write left it.
-func asApplied(w *want, e state.Entry, known bool, live *found) bool {
-	fields := fieldsHash(&live.meta)
+func asApplied(w *want, e state.Entry, known bool, live *owned.Object) bool {
+	fields := owned.FieldsHash(&live.Meta)
 	if known && e.FieldsHash != "" && !has(e, markUnverified) && !e.Deleted {
 		return fields == e.FieldsHash
 	}
-	return contains(live.body, w.body)
+	return owned.Contains(live.Body, w.body)
 }
 
-func judgeDelete(w *want, live *found, owner topology.Owner, p policy) judgement {
+func judgeDelete(w *want, live *owned.Object, owner topology.Owner, p policy) judgement {
 	if live == nil {
 		return judgement{step: stepGone}
 	}
-	m := &live.meta
+	m := &live.Meta
 	switch {
-	case ownershipOf(m, owner, w.key, p.former...) != ours:
+	case owned.OwnershipOf(m, owner, w.key, p.former...) != owned.Ours:
 		return judgement{step: stepKeep, message: "the object at the destination is not one of ours under this key"}
 	case m.Annotations[topology.AdoptedAnnotation] != "":
 		return judgement{step: stepKeep, message: "the object was adopted, not created, by Afterimage"}
-	case m.Annotations[ForcedNamespaceAnnotation] != "":
+	case m.Annotations[owned.ForcedNamespaceAnnotation] != "":
 		return judgement{step: stepKeep, message: "the namespace was made by forceNamespaceCreation, which never prunes"}
-	case w.version.Older(appliedVersion(m)):
+	case w.version.Older(owned.AppliedVersion(m)):
 		return judgement{step: stepAdoptNewer}
 	case orphans(w.key, p):
 		return judgement{step: stepOrphan}
 	case m.DeletionTimestamp != nil:
-		return judgement{step: stepFail, reason: ReasonTerminating, message: terminating(live)}
+		return judgement{step: stepFail, reason: ReasonTerminating, message: live.Terminating()}
 	}
 	return judgement{step: stepDelete}
-}
-
-func terminating(live *found) string {
-	if len(live.finalizers) > 0 {
-		return "deleted, and waiting for its finalizers: " + strings.Join(live.finalizers, ", ")
-	}
-	return "deleted, and not gone yet"
 }
 
 // orphans tells whether the policy leaves deleted objects of a key alone
@@ -188,23 +181,6 @@ func orphans(key topology.Key, p policy) bool {
 	return key.Group == "" && key.Resource == "persistentvolumeclaims"
 }
 
-// madeByEveryCluster tells what exists in every cluster without anybody's doing:
-// taking it over takes it from nobody.
-func madeByEveryCluster(key topology.Key) bool {
-	if key.Group != "" {
-		return false
-	}
-	switch key.Resource {
-	case "serviceaccounts":
-		return key.Name == "default"
-	case "configmaps":
-		return key.Name == "kube-root-ca.crt"
-	case "namespaces":
-		return key.Name == "default" || strings.HasPrefix(key.Name, "kube-")
-	}
-	return false
-}
-
 // cascades tells whether deleting the object deletes what others put under it.
 func cascades(key topology.Key) bool {
 	return key.Group == "" && key.Resource == "namespaces" ||
@@ -216,10 +192,3 @@ func sameSource(a, b topology.Version) bool { return a.Epoch == b.Epoch && a.RV 
 
 // has tells whether an entry carries a mark.
 func has(e state.Entry, mark byte) bool { return strings.IndexByte(e.Mark, mark) >= 0 }
-
-// found is an object read at the destination.
-type found struct {
-	body       []byte
-	meta       kube.Meta
-	finalizers []string
-}

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
 )
@@ -81,7 +82,7 @@ func TestPlan(t *testing.T) {
 func TestJudge(t *testing.T) {
 	key := topology.Key{Version: "v1", Resource: "configmaps", Namespace: "n", Name: "a"}
 	owner := topology.Owner{LiveSynchronization: "dr/pre", SourceUID: "s"}
-	ours := func(rv, hash string, more ...string) *found {
+	ours := func(rv, hash string, more ...string) *owned.Object {
 		m := kube.Meta{UID: "u", ResourceVersion: "9", Annotations: map[string]string{
 			topology.LiveSynchronizationAnnotation: owner.LiveSynchronization, topology.SourceClusterAnnotation: owner.SourceUID,
 			topology.KeyAnnotation: key.String(), topology.VersionAnnotation: version(rv).String(), topology.HashAnnotation: hash,
@@ -89,16 +90,16 @@ func TestJudge(t *testing.T) {
 		for i := 0; i < len(more); i += 2 {
 			m.Annotations[more[i]] = more[i+1]
 		}
-		return &found{body: []byte(`{"data":{"x":"1"}}`), meta: m}
+		return &owned.Object{Body: []byte(`{"data":{"x":"1"}}`), Meta: m}
 	}
-	dying := func(f *found) *found { now := time.Now(); f.meta.DeletionTimestamp = &now; return f }
-	theirs := &found{body: []byte(`{"data":{"x":"2"}}`)}
+	dying := func(f *owned.Object) *owned.Object { now := time.Now(); f.Meta.DeletionTimestamp = &now; return f }
+	theirs := &owned.Object{Body: []byte(`{"data":{"x":"2"}}`)}
 	live := want{key: key, op: topology.Update, version: version("5"), hash: "h5", body: []byte(`{"data":{"x":"1"}}`)}
 	del := want{key: key, op: topology.Delete, version: version("5")}
-	known := state.Entry{Version: version("5"), Hash: "h5", FieldsHash: fieldsHash(&ours("5", "h5").meta)}
+	known := state.Entry{Version: version("5"), Hash: "h5", FieldsHash: owned.FieldsHash(&ours("5", "h5").Meta)}
 	for name, c := range map[string]struct {
 		w      want
-		live   *found
+		live   *owned.Object
 		entry  *state.Entry
 		p      policy
 		step   step
@@ -113,7 +114,7 @@ func TestJudge(t *testing.T) {
 		"other owner":   {w: live, live: ours("5", "h5", topology.SourceClusterAnnotation, "x"), step: stepFail, reason: ReasonNotOwned},
 		"other key":     {w: live, live: ours("5", "h5", topology.KeyAnnotation, "core/v1/configmaps/n/b"), step: stepFail, reason: ReasonNotOwned},
 		"foreign":       {w: live, live: theirs, step: stepFail, reason: ReasonNotOwned},
-		"foreign equal": {w: live, live: &found{body: []byte(`{"data":{"x":"1","y":"2"}}`)}, step: stepForeign},
+		"foreign equal": {w: live, live: &owned.Object{Body: []byte(`{"data":{"x":"1","y":"2"}}`)}, step: stepForeign},
 		"adopt":         {w: live, live: theirs, p: policy{adopt: true}, step: stepUpdate},
 		"adopt not from another": {w: live, live: ours("5", "h5", topology.LiveSynchronizationAnnotation, "x/y"), p: policy{adopt: true},
 			step: stepFail, reason: ReasonNotOwned},
@@ -160,7 +161,7 @@ func TestContains(t *testing.T) {
 		"garbage":        {`{`, `{}`, false},
 		"kinds of value": {`{"spec":{"a":{"b":1}}}`, `{"spec":{"a":"x"}}`, false},
 	} {
-		if got := contains([]byte(c.live), []byte(c.desired)); got != c.want {
+		if got := owned.Contains([]byte(c.live), []byte(c.desired)); got != c.want {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}
@@ -170,7 +171,7 @@ func TestMarked(t *testing.T) {
 	key := topology.Key{Group: "apps", Version: "v1", Resource: "deployments", Namespace: "n", Name: "a"}
 	w := want{key: key, keyText: key.String(), version: version("5"), hash: "h", uid: "u",
 		body: []byte(`{"metadata":{"labels":{"l":"ü\"<"},"annotations":null,"uid":"x"},"spec":{"a":[1, 2]}}`)}
-	body, err := marked(&w, topology.Owner{LiveSynchronization: "dr/pre", SourceUID: "s"}, kube.Resource{Kind: "Deployment"}, true, &precondition{"uid", "7"})
+	body, err := w.marked(topology.Owner{LiveSynchronization: "dr/pre", SourceUID: "s"}, kube.Resource{Kind: "Deployment"}, true, &owned.Precondition{UID: "uid", ResourceVersion: "7"})
 	must(t, err)
 	var got map[string]any
 	must(t, json.Unmarshal(body, &got))
@@ -181,7 +182,7 @@ func TestMarked(t *testing.T) {
 			"labels": map[string]any{"l": "ü\"<", topology.OwnerLabel: topology.Owner{LiveSynchronization: "dr/pre", SourceUID: "s"}.Hash()},
 			"annotations": map[string]any{
 				topology.LiveSynchronizationAnnotation: "dr/pre", topology.SourceClusterAnnotation: "s", topology.KeyAnnotation: key.String(),
-				topology.VersionAnnotation: version("5").String(), topology.HashAnnotation: "h", SourceUIDAnnotation: "u", topology.AdoptedAnnotation: "true",
+				topology.VersionAnnotation: version("5").String(), topology.HashAnnotation: "h", topology.SourceUIDAnnotation: "u", topology.AdoptedAnnotation: "true",
 			},
 		},
 	}
@@ -190,7 +191,7 @@ func TestMarked(t *testing.T) {
 	}
 	for _, bad := range []string{`{"metadata":{"name":"b"}}`, `{"metadata":{"namespace":"other"}}`, `{"metadata":{"name":1}}`, `[]`, `null`, `{"metadata":{"labels":[]}}`} {
 		w.body = []byte(bad)
-		if _, err := marked(&w, topology.Owner{}, kube.Resource{}, false, nil); err == nil {
+		if _, err := w.marked(topology.Owner{}, kube.Resource{}, false, nil); err == nil {
 			t.Errorf("%s was taken", bad)
 		}
 	}
@@ -203,7 +204,7 @@ func FuzzMarked(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		key := topology.Key{Version: "v1", Resource: "configmaps", Namespace: "n", Name: "a"}
 		w := want{key: key, keyText: key.String(), body: body}
-		out, err := marked(&w, topology.Owner{LiveSynchronization: "a/b", SourceUID: "s"}, kube.Resource{Kind: "ConfigMap"}, false, nil)
+		out, err := w.marked(topology.Owner{LiveSynchronization: "a/b", SourceUID: "s"}, kube.Resource{Kind: "ConfigMap"}, false, nil)
 		if err != nil {
 			return
 		}
@@ -234,12 +235,12 @@ func TestImmutableFields(t *testing.T) {
 		"Required value":                     false,
 		"must be no more than 63 characters": false,
 	} {
-		fields, ok := immutable(invalid("spec.x", message))
+		fields, ok := owned.Immutable(invalid("spec.x", message))
 		if ok != want || ok && fields != "spec.x" {
 			t.Errorf("%s: %v %q", message, ok, fields)
 		}
 	}
-	if _, ok := immutable(errors.New("field is immutable")); ok {
+	if _, ok := owned.Immutable(errors.New("field is immutable")); ok {
 		t.Error("an error that is no answer")
 	}
 }
@@ -255,10 +256,10 @@ func TestClassify(t *testing.T) {
 		ReasonTimeout:          apierrors.NewTimeoutError("slow", 1),
 	} {
 		wrapped := &opError{"m", fmt.Errorf("posting: %w", err)}
-		if namespaceMissing(err) {
+		if owned.NamespaceMissing(err) {
 			wrapped = &opError{"m", err} // errors.As looks through, apierrors.IsNotFound as well
 		}
-		if got, _ := classify(wrapped, "n"); got != want {
+		if got, _ := owned.Classify(wrapped, "n"); got != want {
 			t.Errorf("%v: got %s, want %s", err, got, want)
 		}
 	}

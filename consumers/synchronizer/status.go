@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/afterimage-dr/afterimage/internal/fence"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
@@ -105,9 +106,9 @@ func (s *Synchronizer) health(partitions int) v1alpha1.ComponentStatus {
 	switch {
 	case f.failing != nil:
 		c.Reason, c.Message = StatusUnreachable, unreached(f.failing)+": "+f.failing.Error()
-	case f.fenced():
+	case f.Fenced():
 		c.Reason, c.Message = StatusFenced, fmt.Sprintf("a recovery holds the destination, nothing is written to it; to lift that: kubectl --namespace %s annotate lease %s %s=%d --overwrite (at the destination)",
-			FenceNamespace, s.fence.key.Name, FenceResumeAnnotation, f.term)
+			fence.Namespace, s.fence.lease.Key().Name, fence.ResumeAnnotation, f.Term)
 	case s.Settings.Load().Suspend:
 		c.Ready, c.Reason = true, StatusSuspended
 	case !open:

@@ -31,6 +31,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/afterimage-dr/afterimage/internal/fence"
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/settings"
@@ -81,9 +82,9 @@ func (o *Options) setDefaults() {
 	}
 	def(&o.CommitEvery, 50*time.Millisecond)
 	def(&o.Session, 30*time.Second)
-	def(&o.RequestTimeout, 8*time.Second)
-	def(&o.FenceEvery, 3*time.Second)
-	def(&o.FenceValid, 10*time.Second)
+	def(&o.RequestTimeout, fence.RequestTimeout)
+	def(&o.FenceEvery, fence.ReadEvery)
+	def(&o.FenceValid, fence.Valid)
 	def(&o.RetryMin, time.Second)
 	def(&o.RetryMax, time.Minute)
 	def(&o.WatchBackoff, time.Second)
@@ -98,7 +99,7 @@ type Synchronizer struct {
 	kube   *kube.Client // Destination with RequestTimeout
 	pool   *pool
 	gate   *gate
-	fence  *fence
+	fence  *barrier
 	writer *stream.Writer
 
 	resources  *resources
@@ -126,7 +127,7 @@ func New(o Options) *Synchronizer {
 		pool:    newPool(defaultTasks),
 		parts:   map[int32]*partition{},
 	}
-	s.fence = newFence(s)
+	s.fence = newBarrier(s)
 	s.gate = newGate(o.Settings, s.fence)
 	s.resources = newResources(s.kube)
 	s.namespaces = newNamespaces()

@@ -2,7 +2,6 @@ package synchronizer
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/failpoint"
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -25,45 +25,13 @@ func (e *opError) Error() string { return e.err.Error() }
 func (e *opError) Unwrap() error { return e.err }
 
 // read returns an object; nil if there is none.
-func (s *Synchronizer) read(ctx context.Context, r kube.Resource, key topology.Key) (*found, error) {
-	body, err := s.kube.Get(ctx, r, key)
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return foundIn(body)
-}
-
-func foundIn(body []byte) (*found, error) {
-	m, err := kube.MetaOf(body)
-	if err != nil {
-		return nil, err
-	}
-	f := &found{body: body, meta: m}
-	if m.DeletionTimestamp != nil {
-		f.finalizers = finalizers(body)
-	}
-	return f, nil
-}
-
-func finalizers(body []byte) []string {
-	var o struct {
-		Metadata struct {
-			Finalizers []string `json:"finalizers"`
-		} `json:"metadata"`
-		Spec struct {
-			Finalizers []string `json:"finalizers"` // of a namespace
-		} `json:"spec"`
-	}
-	_ = json.Unmarshal(body, &o) // for a message only
-	return append(o.Metadata.Finalizers, o.Spec.Finalizers...)
+func (s *Synchronizer) read(ctx context.Context, r kube.Resource, key topology.Key) (*owned.Object, error) {
+	return owned.Read(ctx, s.kube, r, key)
 }
 
 // write makes one write request. Nothing is written before the gate allows it,
 // and a create that took too long to be believed in is looked into.
-func (a *attempt) write(ctx context.Context, creates bool, request func(context.Context) ([]byte, error)) (*found, error) {
+func (a *attempt) write(ctx context.Context, creates bool, request func(context.Context) ([]byte, error)) (*owned.Object, error) {
 	checked, err := a.s.gate.enter(ctx, a.p.alive)
 	if err != nil {
 		return nil, err
@@ -72,9 +40,9 @@ func (a *attempt) write(ctx context.Context, creates bool, request func(context.
 	body, err := request(a.p.effects)
 	failpoint.Hit("synchronizer/after-apply")
 	a.s.gate.leave()
-	var live *found
+	var live *owned.Object
 	if err == nil && body != nil {
-		live, err = foundIn(body)
+		live, err = owned.Parse(body)
 	}
 	if creates && (time.Since(checked) > a.s.Session/2 || !a.p.alive()) && (err == nil || unknownOutcome(err)) {
 		a.s.undoIfDeleted(a.p, *a.w, a.r, live)
@@ -86,7 +54,7 @@ func (a *attempt) write(ctx context.Context, creates bool, request func(context.
 func unknownOutcome(err error) bool { return kube.Unavailable(err) || apierrors.IsTimeout(err) }
 
 func (a *attempt) create(ctx context.Context) (step, result, error) {
-	body, err := marked(a.w, a.owner, a.r, a.adopted, nil)
+	body, err := a.w.marked(a.owner, a.r, a.adopted, nil)
 	if err != nil {
 		return stepDrop, a.fail(ReasonInvalid, err.Error(), err), nil
 	}
@@ -108,12 +76,12 @@ func (a *attempt) create(ctx context.Context) (step, result, error) {
 // update applies over the object as it was last read or written. What changed
 // since refuses it, and is read again.
 func (a *attempt) update(ctx context.Context) (step, result, error) {
-	pre, migrate := precondition{a.e.DestinationUID, a.e.DestinationRV}, a.known && !has(a.e, markApplied)
+	pre, migrate := owned.Precondition{UID: a.e.DestinationUID, ResourceVersion: a.e.DestinationRV}, a.known && !has(a.e, markApplied)
 	if a.live != nil {
-		pre, migrate = precondition{a.live.meta.UID, a.live.meta.ResourceVersion}, !applied(&a.live.meta)
+		pre, migrate = a.live.Precondition(), !owned.Applied(&a.live.Meta)
 	}
 	if a.s.debug() {
-		a.s.log(slog.LevelDebug, logging.UpdatingObject, a.w, pre.uid, pre.rv)
+		a.s.log(slog.LevelDebug, logging.UpdatingObject, a.w, pre.UID, pre.ResourceVersion)
 	}
 	if migrate {
 		live, err := a.migrate(ctx, pre)
@@ -123,9 +91,9 @@ func (a *attempt) update(ctx context.Context) (step, result, error) {
 		case err != nil:
 			return 0, result{}, &opError{logging.ErrUpdatingObject, err}
 		}
-		a.live, pre.rv = live, live.meta.ResourceVersion
+		a.live, pre.ResourceVersion = live, live.Meta.ResourceVersion
 	}
-	body, err := marked(a.w, a.owner, a.r, a.adopted, &pre)
+	body, err := a.w.marked(a.owner, a.r, a.adopted, &pre)
 	if err != nil {
 		return stepDrop, a.fail(ReasonInvalid, err.Error(), err), nil
 	}
@@ -135,10 +103,10 @@ func (a *attempt) update(ctx context.Context) (step, result, error) {
 	switch {
 	case err == nil:
 		return stepDrop, a.written(Updated, live), nil
-	case apierrors.IsConflict(err), apierrors.IsNotFound(err) && !namespaceMissing(err):
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err) && !owned.NamespaceMissing(err):
 		return a.lookAgain()
 	}
-	if fields, ok := immutable(err); ok {
+	if fields, ok := owned.Immutable(err); ok {
 		return a.immutable(ctx, pre, fields, err)
 	}
 	return 0, result{}, &opError{logging.ErrUpdatingObject, err}
@@ -153,10 +121,10 @@ func (a *attempt) lookAgain() (step, result, error) {
 // immutable deals with a refused change of an immutable field: report it with the
 // field, or delete and create where that was asked for, or where the object in
 // the source is another one as well.
-func (a *attempt) immutable(ctx context.Context, pre precondition, fields string, refused error) (step, result, error) {
+func (a *attempt) immutable(ctx context.Context, pre owned.Precondition, fields string, refused error) (step, result, error) {
 	was := a.e.UID
 	if a.live != nil {
-		was = a.live.meta.Annotations[SourceUIDAnnotation]
+		was = a.live.Meta.Annotations[topology.SourceUIDAnnotation]
 	}
 	again := a.policy.recreate || was != "" && a.w.uid != "" && was != a.w.uid && !orphans(a.w.key, a.policy)
 	if !again || a.adopted || cascades(a.w.key) {
@@ -171,11 +139,11 @@ func (a *attempt) immutable(ctx context.Context, pre precondition, fields string
 		if j.step != stepUpdate || j.adopted {
 			return stepLook, result{}, nil
 		}
-		pre = precondition{a.live.meta.UID, a.live.meta.ResourceVersion}
+		pre = a.live.Precondition()
 	}
-	a.s.log(slog.LevelInfo, logging.DeletingObject, a.w, pre.uid, pre.rv, slog.String("reason", "immutable: "+fields))
+	a.s.log(slog.LevelInfo, logging.DeletingObject, a.w, pre.UID, pre.ResourceVersion, slog.String("reason", "immutable: "+fields))
 	_, err := a.write(ctx, false, func(ctx context.Context) ([]byte, error) {
-		return nil, a.s.kube.Delete(ctx, a.r, a.w.key, kube.Preconditions{UID: pre.uid, ResourceVersion: pre.rv})
+		return nil, a.s.kube.Delete(ctx, a.r, a.w.key, kube.Preconditions{UID: pre.UID, ResourceVersion: pre.ResourceVersion})
 	})
 	if err != nil && !apierrors.IsNotFound(err) {
 		if apierrors.IsConflict(err) {
@@ -192,7 +160,7 @@ func (a *attempt) immutable(ctx context.Context, pre precondition, fields string
 
 // delete deletes the object that was just read and judged to be ours.
 func (a *attempt) delete(ctx context.Context) (step, result, error) {
-	m := &a.live.meta
+	m := &a.live.Meta
 	if message, err := a.moves(ctx); err != nil {
 		return 0, result{}, &opError{logging.ErrReadingResources, err}
 	} else if message != "" {
@@ -221,8 +189,8 @@ func (a *attempt) delete(ctx context.Context) (step, result, error) {
 	}
 	a.s.lastSync.Store(time.Now().UnixNano())
 	// Guarantee 6: an object that lingers is no deleted one.
-	if after, err := a.s.read(a.p.effects, a.r, a.w.key); err == nil && after != nil && after.meta.UID == m.UID {
-		return stepDrop, a.fail(ReasonTerminating, terminating(after), nil), nil
+	if after, err := a.s.read(a.p.effects, a.r, a.w.key); err == nil && after != nil && after.Meta.UID == m.UID {
+		return stepDrop, a.fail(ReasonTerminating, after.Terminating(), nil), nil
 	}
 	a.s.log(slog.LevelInfo, logging.ObjectDeleted, a.w, m.UID, m.ResourceVersion)
 	return stepDrop, a.gone(Deleted), nil

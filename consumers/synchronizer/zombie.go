@@ -9,6 +9,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -23,7 +24,7 @@ const undoPatience = 10 * time.Minute
 // none of this: it is preconditioned on the object it saw.)
 //
 // It works in the background, beyond the life of the partition.
-func (s *Synchronizer) undoIfDeleted(p *partition, w want, r kube.Resource, live *found) {
+func (s *Synchronizer) undoIfDeleted(p *partition, w want, r kube.Resource, live *owned.Object) {
 	s.undoing.Add(1)
 	go func() {
 		defer s.undoing.Done()
@@ -44,7 +45,7 @@ func (s *Synchronizer) undoIfDeleted(p *partition, w want, r kube.Resource, live
 	}()
 }
 
-func (s *Synchronizer) undo(ctx context.Context, p *partition, w *want, r kube.Resource, live *found) error {
+func (s *Synchronizer) undo(ctx context.Context, p *partition, w *want, r kube.Resource, live *owned.Object) error {
 	// Suspension and the fence hold here too: what a recovery finds it keeps. Only
 	// the partition need not be ours any more.
 	anyway := func() bool { return true }
@@ -59,8 +60,8 @@ func (s *Synchronizer) undo(ctx context.Context, p *partition, w *want, r kube.R
 	if err != nil || now == nil {
 		return err
 	}
-	m := &now.meta
-	if ownershipOf(m, p.owner(), w.key) != ours || appliedVersion(m) != w.version || live != nil && m.UID != live.meta.UID {
+	m := &now.Meta
+	if owned.OwnershipOf(m, p.owner(), w.key) != owned.Ours || owned.AppliedVersion(m) != w.version || live != nil && m.UID != live.Meta.UID {
 		return nil // not what was created here, or no longer so
 	}
 	if _, err := s.gate.enter(ctx, anyway); err != nil {

@@ -35,6 +35,7 @@ const (
 	lastUpdateUsername = "audit.astronetes.io/last-update-username"
 	confirmPrune       = topology.MarkPrefix + "confirm-prune"
 	confirmSource      = topology.MarkPrefix + "confirm-source"
+	resume             = topology.MarkPrefix + "resume"
 )
 
 // Set is what a set of manifests says, complete and valid. Do not change it.
@@ -92,6 +93,7 @@ func (s *Set) SettingsFor(ls *v1alpha1.LiveSynchronization) settings.Settings {
 		LastUpdateUsername: ls.Annotations[lastUpdateUsername],
 		ConfirmPrune:       ls.Annotations[confirmPrune],
 		ConfirmSource:      ls.Annotations[confirmSource],
+		Resume:             ls.Annotations[resume],
 	}
 	components := map[string]*v1alpha1.Component{
 		"eventslistener": c.Components.EventsListener,

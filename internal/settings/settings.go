@@ -38,6 +38,9 @@ type Settings struct {
 	// afterimage.io/confirm-prune, one token or several, and
 	// afterimage.io/confirm-source).
 	ConfirmPrune, ConfirmSource string
+	// Resume is the term of the recovery fence that a person asked to lift
+	// (annotation afterimage.io/resume).
+	Resume string
 }
 
 // ConfirmedPrunes are the tokens a person gave. Several components may ask at a

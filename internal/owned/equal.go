@@ -1,4 +1,4 @@
-package synchronizer
+package owned
 
 import (
 	"bytes"
@@ -10,12 +10,12 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// contains tells whether a destination object already is what is desired: every
+// Contains tells whether a destination object already is what is desired: every
 // field of desired is there with the same value; what else is there does not
 // matter. Marks, and what identifies the object, are not compared. A value the
 // server writes otherwise (a quantity) counts as the same; what is empty counts
 // as absent. In doubt the answer is false.
-func contains(live, desired []byte) bool {
+func Contains(live, desired []byte) bool {
 	var l, d map[string]any
 	if decode(live, &l) != nil || decode(desired, &d) != nil {
 		return false

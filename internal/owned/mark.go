@@ -1,4 +1,4 @@
-package synchronizer
+package owned
 
 import (
 	"bytes"
@@ -13,29 +13,37 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// SourceUIDAnnotation is the uid of the source object last written: it tells a
-// recreation in the source also after the state was lost.
-const SourceUIDAnnotation = topology.MarkPrefix + "source-uid"
+// Precondition of a write: the object that was read.
+type Precondition struct{ UID, ResourceVersion string }
 
-// ForcedNamespaceAnnotation marks a namespace that exists because
-// forceNamespaceCreation asked for it; it is never pruned.
-const ForcedNamespaceAnnotation = topology.MarkPrefix + "forced-namespace"
+// renamedError: the object is not the one its key names.
+type renamedError struct{ what, has, want string }
 
-// precondition of a write: the object that was read.
-type precondition struct{ uid, rv string }
-
-// errRenamed: the patched object is not the one its key names.
-type errRenamed struct{ what, has, want string }
-
-func (e *errRenamed) Error() string {
+func (e *renamedError) Error() string {
 	return fmt.Sprintf("the %s of the object is %q and must stay %q: a patch must not move an object", e.what, e.has, e.want)
 }
 
-// marked returns the body to write: what is desired, with the marks of its owner.
-// A nil precondition makes the body of a create.
-func marked(w *want, owner topology.Owner, r kube.Resource, adopted bool, pre *precondition) ([]byte, error) {
+// State is what an object of ours must be.
+type State struct {
+	Key     topology.Key
+	Version topology.Version
+	// UID of the object in the source.
+	UID string
+	// Hash of the content.
+	Hash string
+	// Body without marks.
+	Body []byte
+	// Adopted: it was not made by Afterimage, and is never deleted.
+	Adopted bool
+	// Recovered is the mark of a recovery; see [topology.RecoveredAnnotation].
+	Recovered string
+}
+
+// Marked returns the body to write: the state, with the marks of its owner. A nil
+// precondition makes the body of a create.
+func (s *State) Marked(owner topology.Owner, r kube.Resource, pre *Precondition) ([]byte, error) {
 	var top, meta map[string]json.RawMessage
-	if err := json.Unmarshal(w.body, &top); err != nil {
+	if err := json.Unmarshal(s.Body, &top); err != nil {
 		return nil, fmt.Errorf("desired object: %w", err)
 	}
 	if top == nil {
@@ -49,43 +57,51 @@ func marked(w *want, owner topology.Owner, r kube.Resource, adopted bool, pre *p
 	if meta == nil {
 		meta = map[string]json.RawMessage{}
 	}
-	if err := fixed(meta, "name", w.key.Name); err != nil {
+	if err := fixed(meta, "name", s.Key.Name); err != nil {
 		return nil, err
 	}
-	if err := fixed(meta, "namespace", w.key.Namespace); err != nil {
+	if err := fixed(meta, "namespace", s.Key.Namespace); err != nil {
 		return nil, err
 	}
-	apiVersion := w.key.Version
-	if w.key.Group != "" {
-		apiVersion = w.key.Group + "/" + w.key.Version
+	apiVersion := s.Key.Version
+	if s.Key.Group != "" {
+		apiVersion = s.Key.Group + "/" + s.Key.Version
 	}
 	top["apiVersion"], top["kind"] = quoted(apiVersion), quoted(r.Kind)
 	var err error
 	if meta["labels"], err = with(meta["labels"], pair{topology.OwnerLabel, owner.Hash()}); err != nil {
 		return nil, fmt.Errorf("labels of the desired object: %w", err)
 	}
-	marks := []pair{
-		{topology.LiveSynchronizationAnnotation, owner.LiveSynchronization},
-		{topology.SourceClusterAnnotation, owner.SourceUID},
-		{topology.KeyAnnotation, w.keyText},
-		{topology.VersionAnnotation, w.version.String()},
-		{topology.HashAnnotation, w.hash},
-		{SourceUIDAnnotation, w.uid},
-	}
-	if adopted {
-		marks = append(marks, pair{topology.AdoptedAnnotation, "true"})
-	}
-	if meta["annotations"], err = with(meta["annotations"], marks...); err != nil {
+	if meta["annotations"], err = with(meta["annotations"], s.marks(owner)...); err != nil {
 		return nil, fmt.Errorf("annotations of the desired object: %w", err)
 	}
 	for _, f := range [...]string{"uid", "resourceVersion", "managedFields", "generation", "creationTimestamp", "selfLink"} {
 		delete(meta, f)
 	}
 	if pre != nil {
-		meta["uid"], meta["resourceVersion"] = quoted(pre.uid), quoted(pre.rv)
+		meta["uid"], meta["resourceVersion"] = quoted(pre.UID), quoted(pre.ResourceVersion)
 	}
 	top["metadata"] = join(meta)
 	return join(top), nil
+}
+
+// marks are the annotations of an object of ours.
+func (s *State) marks(owner topology.Owner) []pair {
+	marks := []pair{
+		{topology.LiveSynchronizationAnnotation, owner.LiveSynchronization},
+		{topology.SourceClusterAnnotation, owner.SourceUID},
+		{topology.KeyAnnotation, s.Key.String()},
+		{topology.VersionAnnotation, s.Version.String()},
+		{topology.HashAnnotation, s.Hash},
+		{topology.SourceUIDAnnotation, s.UID},
+	}
+	if s.Adopted {
+		marks = append(marks, pair{topology.AdoptedAnnotation, "true"})
+	}
+	if s.Recovered != "" {
+		marks = append(marks, pair{topology.RecoveredAnnotation, s.Recovered})
+	}
+	return marks
 }
 
 // join writes an object whose values are JSON already. It does not check them
@@ -119,7 +135,7 @@ func fixed(meta map[string]json.RawMessage, field, value string) error {
 			return fmt.Errorf("%s of the desired object: %w", field, err)
 		}
 		if has != value {
-			return &errRenamed{field, has, value}
+			return &renamedError{field, has, value}
 		}
 	}
 	if value != "" {
@@ -159,8 +175,8 @@ func quoted(s string) json.RawMessage {
 	return append(b, '"')
 }
 
-// marshal without the escaping of HTML, which only makes bodies longer.
-func marshal(v any) ([]byte, error) {
+// Marshal without the escaping of HTML, which only makes bodies longer.
+func Marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -170,49 +186,49 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
-// ownership of a destination object, seen from one key.
-type ownership int
+// Ownership of a destination object, seen from one key.
+type Ownership int
 
 const (
-	// foreign: Afterimage did not write it.
-	foreign ownership = iota
-	// ours, under this very key.
-	ours
-	// oursOtherVersion: ours, under the same object's key in another API version.
-	oursOtherVersion
-	// others: written for another LiveSynchronization, source or key.
-	others
+	// Foreign: Afterimage did not write it.
+	Foreign Ownership = iota
+	// Ours, under this very key.
+	Ours
+	// OursOtherVersion: ours, under the same object's key in another API version.
+	OursOtherVersion
+	// Others: written for another LiveSynchronization, source or key.
+	Others
 )
 
-// ownershipOf reads the marks. What was written for one of the former sources of
+// OwnershipOf reads the marks. What was written for one of the former sources of
 // the LiveSynchronization is the owner's.
-func ownershipOf(m *kube.Meta, owner topology.Owner, key topology.Key, former ...string) ownership {
+func OwnershipOf(m *kube.Meta, owner topology.Owner, key topology.Key, former ...string) Ownership {
 	o, ok := topology.OwnerIn(m.Annotations)
 	if !ok {
-		return foreign
+		return Foreign
 	}
 	if slices.Contains(former, o.SourceUID) {
 		o.SourceUID = owner.SourceUID
 	}
 	if o != owner {
-		return others
+		return Others
 	}
 	has, err := topology.ParseKey(m.Annotations[topology.KeyAnnotation])
 	if err != nil {
-		return others
+		return Others
 	}
 	if has == key {
-		return ours
+		return Ours
 	}
 	has.Version = key.Version
 	if has == key {
-		return oursOtherVersion
+		return OursOtherVersion
 	}
-	return others
+	return Others
 }
 
-// appliedVersion is the version an object says it has; zero if it says none.
-func appliedVersion(m *kube.Meta) topology.Version {
+// AppliedVersion is the version an object says it has; zero if it says none.
+func AppliedVersion(m *kube.Meta) topology.Version {
 	v, err := topology.ParseVersion(m.Annotations[topology.VersionAnnotation])
 	if err != nil {
 		return topology.Version{}
@@ -220,9 +236,9 @@ func appliedVersion(m *kube.Meta) topology.Version {
 	return v
 }
 
-// fieldsHash is over the fields that are ours: when anybody changes one, the
+// FieldsHash is over the fields that are ours: when anybody changes one, the
 // server takes it out of our entry of managedFields. Empty without an entry.
-func fieldsHash(m *kube.Meta) string {
+func FieldsHash(m *kube.Meta) string {
 	d := xxhash.New()
 	found := false
 	for i := range m.ManagedFields {
