@@ -13,8 +13,19 @@ import (
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
-// patch is a compiled list of patch operations (RFC 6902), applied to the copied
-// form of an object. The zero patch changes nothing.
+// Form is what of an object a patch is applied to.
+type Form int
+
+const (
+	// Copied is the object as it is copied ([Rules.Apply], [Rules.Original]):
+	// without what only the cluster that holds it may assign.
+	Copied Form = iota
+	// Live is the object as the destination holds it, with all of that.
+	Live
+)
+
+// patch is a compiled list of patch operations (RFC 6902), applied to objects in
+// one form. The zero patch changes nothing.
 type patch struct {
 	operations jsonpatch.Patch
 	options    *jsonpatch.ApplyOptions
@@ -24,10 +35,11 @@ type patch struct {
 
 // compilePatch checks and compiles a patch for objects of a resource.
 //
-// A patch is written by somebody who looks at the object in the source, and runs
-// on the copied form, which lacks what is never copied. A remove of such a field
-// is done already, and a replace of it puts it there.
-func compilePatch(resource schema.GroupResource, ops []v1alpha1.PatchOperation, o v1alpha1.PatchOptions, at *field.Path) (patch, field.ErrorList) {
+// A patch is written by somebody who looks at the object in a cluster. The copied
+// form lacks what is never copied: a remove of such a field is done already, and
+// a replace of it puts it there. The live form has these fields, and an operation
+// means what it says.
+func compilePatch(resource schema.GroupResource, form Form, ops []v1alpha1.PatchOperation, o v1alpha1.PatchOptions, at *field.Path) (patch, field.ErrorList) {
 	var errs field.ErrorList
 	p := patch{options: &jsonpatch.ApplyOptions{AllowMissingPathOnRemove: o.SkipIfNotFoundOnDelete}}
 	for i := range ops {
@@ -38,7 +50,11 @@ func compilePatch(resource schema.GroupResource, ops []v1alpha1.PatchOperation, 
 			continue
 		}
 		pointer, _ := op.Path()
-		switch missing, kind := copies(resource, pointer), op.Kind(); {
+		missing := always
+		if form == Copied {
+			missing = copies(resource, pointer)
+		}
+		switch kind := op.Kind(); {
 		case kind == "remove" && missing == never:
 			continue
 		case kind == "remove" && missing == sometimes && !o.SkipIfNotFoundOnDelete:

@@ -51,7 +51,7 @@ func Compile(c Config) (*Rules, error) {
 			errs = append(errs, more...)
 		}
 		if res.Transformation != nil {
-			e.patch, more = compilePatch(gvr.GroupResource(), res.Transformation.Patch, res.Transformation.PatchOptions, path.Child("transformation", "patch"))
+			e.patch, more = compilePatch(gvr.GroupResource(), Copied, res.Transformation.Patch, res.Transformation.PatchOptions, path.Child("transformation", "patch"))
 			errs = append(errs, more...)
 		}
 		r.entries = append(r.entries, e)
@@ -80,6 +80,9 @@ const (
 	SkipIgnored = "Ignored"
 	// SkipLoop: it came from the destination in the first place.
 	SkipLoop = "Loop"
+	// SkipHeldBack: it would block writes at the destination and waits for a
+	// recovery (holdBackWebhooks).
+	SkipHeldBack = "HeldBack"
 )
 
 // Verdict is what the rules make of a record.
@@ -94,8 +97,11 @@ type Verdict struct {
 	Body []byte
 	// Hash of Body (and of the namespace stamp where forceNamespaceCreation needs it).
 	Hash string
-	// Skip says why an object is kept out although an entry takes it (ControllerOwned, SystemNamespace, Ignored, Loop, …).
+	// Skip says why an object is kept out although an entry takes it (ControllerOwned, SystemNamespace, Ignored, Loop, HeldBack, …).
 	Skip string
+	// HeldBack: the object (where Skip is SkipHeldBack) or a part of it is kept
+	// from the destination until a recovery.
+	HeldBack bool
 	// Err: the patch could not be applied; the object must be held.
 	Err error
 }
@@ -106,23 +112,63 @@ type Verdict struct {
 // An object with a deletionTimestamp is in scope: it still exists, and is
 // deleted at the destination when it is gone from the source.
 func (r *Rules) Apply(rec *Record) Verdict {
+	key, obj, out := r.take(rec)
+	if !out.InScope || out.Err != nil {
+		return out
+	}
+	if r.holdsBack() && blocksWrites(key, obj) {
+		out.InScope, out.Skip, out.HeldBack = false, SkipHeldBack, true
+		return out
+	}
+	body, err := r.copied(key, obj)
+	if err == nil {
+		body, err = r.entries[out.Entry].patch.apply(key, body)
+	}
+	if err == nil && r.holdsBack() {
+		body, out.HeldBack, err = withoutConversion(key, body)
+	}
+	return r.complete(out, key, rec, body, err)
+}
+
+// Original computes what a recovery restores of a record of the change log: as
+// Apply does, with the same scope, but without the entry's transformation and
+// with nothing held back.
+func (r *Rules) Original(rec *Record) Verdict {
+	key, obj, out := r.take(rec)
+	if !out.InScope || out.Err != nil {
+		return out
+	}
+	body, err := r.copied(key, obj)
+	return r.complete(out, key, rec, body, err)
+}
+
+// complete fills a verdict in with what the object has become.
+func (r *Rules) complete(out Verdict, key Key, rec *Record, body []byte, err error) Verdict {
+	if out.Body, out.Err = body, err; err == nil {
+		out.Hash = r.hash(key, body, rec)
+	}
+	return out
+}
+
+// take decides whether an object is in scope, and by which entry.
+func (r *Rules) take(rec *Record) (Key, *object, Verdict) {
 	out := Verdict{Entry: -1}
 	if rec.Op == Delete || rec.Body == nil {
-		return out
+		return Key{}, nil, out
 	}
 	key, err := ParseKey(rec.Key)
 	if err != nil {
-		return out
+		return key, nil, out
 	}
 	candidates := r.byResource[key.GVR()]
 	if len(candidates) == 0 {
-		return out
+		return key, nil, out
 	}
 	obj, err := parseObject(rec.Body)
 	if err != nil {
 		// What is no object can be neither filtered nor patched; it is held, so
 		// that it shows, and is never taken for a delete.
-		return Verdict{InScope: true, Entry: candidates[0], Err: err}
+		return key, nil, Verdict{InScope: true, Entry: candidates[0], Err: err}
 	}
 	for _, i := range candidates {
 		if !r.entries[i].filter.matches(key, obj, rec.NamespaceLabels) {
@@ -135,25 +181,19 @@ func (r *Rules) Apply(rec *Record) Verdict {
 		out.Entry = i
 	}
 	if out.Entry < 0 {
-		return out
+		return key, obj, out
 	}
-	if out.Skip = r.skip(key, obj); out.Skip != "" {
-		return out
-	}
-	out.InScope = true
-	out.Body, out.Err = r.desired(key, obj, out.Entry)
-	if out.Err == nil {
-		out.Hash = r.hash(key, out.Body, rec)
-	}
-	return out
+	out.Skip = r.skip(key, obj)
+	out.InScope = out.Skip == ""
+	return key, obj, out
 }
 
-// desired is the copied form of an object, patched.
-func (r *Rules) desired(key Key, obj *object, entry int) ([]byte, error) {
+// copied is the copied form of an object.
+func (r *Rules) copied(key Key, obj *object) ([]byte, error) {
 	if err := obj.toCopied(key, r.config.Replication.KeepNodePorts); err != nil {
 		return nil, fmt.Errorf("copying %s: %w", key, err)
 	}
-	return r.entries[entry].patch.apply(key, obj.encode())
+	return obj.encode(), nil
 }
 
 // hash identifies what the destination must hold: the body, and where the

@@ -119,6 +119,41 @@ spec:
 ` + rest
 }
 
+const rec = "Recovery default/recover"
+
+// recovery is one with the rest of its spec.
+func recovery(rest string) string {
+	return `apiVersion: automation.astronetes.io/v1alpha1
+kind: Recovery
+metadata:
+  name: recover
+spec:
+  plugin: kubernetes-objects-to-kubernetes
+` + rest
+}
+
+// ofStandby is the config of a Recovery of the good LiveSynchronization.
+const ofStandby = "  config: {liveSynchronizationName: standby}\n"
+
+// inlineWithout is the config of a Recovery that has all of it, less one part.
+func inlineWithout(part string) string {
+	return strings.Replace(`  config:
+    liveSynchronizationName: gone
+    liveSynchronizationNamespace: elsewhere
+    destinationName: destination
+    bucketName: originals
+    replication:
+      resources:
+        - group: apps
+          version: v1
+          resource: deployments
+          recoveryProcess:
+            fromOriginal: {enabled: true}
+            fromPatch:
+              - {op: replace, path: /spec/replicas, value: 1}
+`, part, "", 1)
+}
+
 const entry = "spec.config.replication.resources[0]"
 
 var badManifests = map[string]bad{
@@ -227,8 +262,38 @@ var badManifests = map[string]bad{
 	"bucket without a secret": {old: "    secretName: bucket-credentials\n", object: "Bucket default/originals", field: "spec", want: "generic.secretName must name the Secret"},
 	"bucket secret lacks key": {old: "  secretAccessKey: key\n", object: "Bucket default/originals", field: "spec.generic.secretName", want: "lacks the key secretAccessKey"},
 
+	// recoveries
+	"recovery of nothing":              {file: recovery("  config: {}\n"), object: rec, field: "spec.config.liveSynchronizationName", want: "Required value: expected a string (LiveSynchronizationName names the LiveSynchronization that is recovered"},
+	"recovery without a plugin":        {file: strings.Replace(recovery(ofStandby), "  plugin: kubernetes-objects-to-kubernetes\n", "", 1), object: rec, field: "spec.plugin", want: "Required value: expected a string"},
+	"recovery without a config":        {file: recovery(""), object: rec, field: "spec.config", want: "Required value: expected a mapping"},
+	"recovery of an unknown one":       {file: recovery("  config: {liveSynchronizationName: stand-by}\n"), object: rec, field: "spec.config.liveSynchronizationName", want: `Not found: "stand-by": expected the name of a LiveSynchronization in namespace default among the manifests; there is standby; without its manifest, give destinationName and replication`},
+	"recovery from another namespace":  {file: strings.Replace(recovery(ofStandby), "name: recover", "name: recover\n  namespace: other", 1), object: "Recovery other/recover", field: "spec.config.liveSynchronizationName", want: "there is one in namespace default, which cannot be used from another"},
+	"recovery across namespaces":       {file: recovery("  config: {liveSynchronizationName: standby, liveSynchronizationNamespace: default}\n"), object: rec, field: "spec.config.liveSynchronizationNamespace", want: "is for an inline configuration"},
+	"recovery with a slash":            {file: recovery("  config: {liveSynchronizationName: default/standby}\n"), object: rec, field: "spec.config.liveSynchronizationName", want: "a name with / is not accepted"},
+	"half an inline configuration":     {file: recovery("  config: {liveSynchronizationName: standby, bucketName: originals}\n"), object: rec, field: "spec.config.replication", want: "must be given in an inline configuration"},
+	"inline without a destination":     {file: recovery(inlineWithout("    destinationName: destination\n")), object: rec, field: "spec.config.destinationName", want: "Required value: must name the KubernetesCluster to recover"},
+	"inline with an empty list":        {file: recovery(strings.Split(inlineWithout(""), "      resources:")[0] + "      resources: []\n"), object: rec, field: "spec.config.replication.resources", want: "should have at least 1 items"},
+	"inline original without a bucket": {file: recovery(inlineWithout("    bucketName: originals\n")), object: rec, field: "spec.config.bucketName", want: "must name the Bucket that recoveryProcess.fromOriginal restores from"},
+	"inline with one cluster twice":    {file: recovery(strings.Replace(inlineWithout(""), "    dest", "    sourceName: destination\n    dest", 1)), object: rec, field: "spec.config.destinationName", want: "must name another KubernetesCluster than sourceName"},
+	"inline with a missing cluster":    {file: recovery(strings.Replace(inlineWithout(""), "destinationName: destination", "destinationName: lost", 1)), object: rec, field: "spec.config.destinationName", want: `Not found: "lost": expected the name of a KubernetesCluster in namespace default among the manifests; there is destination, source`},
+	"inline with a missing source":     {file: recovery(strings.Replace(inlineWithout(""), "    dest", "    sourceName: lost\n    dest", 1)), object: rec, field: "spec.config.sourceName", want: `Not found: "lost"`},
+	"inline with a missing bucket":     {file: recovery(strings.Replace(inlineWithout(""), "bucketName: originals", "bucketName: lost", 1)), object: rec, field: "spec.config.bucketName", want: `Not found: "lost": expected the name of a Bucket in namespace default among the manifests; there is originals`},
+	"inline patch without a value":     {file: recovery(strings.Replace(inlineWithout(""), ", value: 1}", "}", 1)), object: rec, field: entry + ".recoveryProcess.fromPatch[0].value", want: "expected any JSON value for replace"},
+	"inline bad pattern":               {file: recovery(inlineWithout("") + "          filters: {nameSelector: {regex: [\"web-(\"]}}\n"), object: rec, field: entry + ".filters.nameSelector.regex[0]", want: "expected an RE2 regular expression"},
+	"inline bad pointer":               {file: recovery(strings.Replace(inlineWithout(""), "path: /spec/replicas", "path: spec", 1)), object: rec, field: entry + ".recoveryProcess.fromPatch[0].path", want: "expected a JSON pointer"},
+	"inline period of an eon":          {file: recovery(strings.Replace(inlineWithout(""), "    replication:\n", "    replication:\n      resyncPeriod: 99999999999h\n", 1)), object: rec, field: "spec.config.replication.resyncPeriod", want: "at most 292 years"},
+	"recovery of the future":           {file: recovery(ofStandby + "  pointInTime: 2999-01-01T00:00:00Z\n"), object: rec, field: "spec.pointInTime", want: `"2999-01-01T00:00:00Z": expected a moment in the past; it is now`},
+	"moment without a zone":            {file: recovery(ofStandby + "  pointInTime: 2026-01-01T00:00:00\n"), object: rec, field: "spec.pointInTime", want: "expected an RFC 3339 time such as"},
+	"moment that is a date":            {file: recovery(ofStandby + "  pointInTime: 2026-01-01\n"), object: rec, field: "spec.pointInTime", want: "expected an RFC 3339 time such as"},
+	"moment of a 13th month":           {file: recovery(ofStandby + "  pointInTime: 2026-13-01T00:00:00Z\n"), object: rec, field: "spec.pointInTime", want: "date-time"},
+	"moment from the bucket":           {file: recovery(ofStandby + "  pointInTime: 2026-01-01T00:00:00Z\n  from: bucket\n"), object: rec, field: "spec.from", want: "must be log or auto with pointInTime"},
+	"from nowhere":                     {file: recovery(ofStandby + "  from: tape\n"), object: rec, field: "spec.from", want: `supported values: "bucket", "log", "auto"`},
+	"from a bucket there is not":       {file: recovery(strings.Replace(inlineWithout("    bucketName: originals\n"), "{enabled: true}", "{}", 1) + "  from: bucket\n"), object: rec, field: "spec.from", want: "must be log or auto without bucketName"},
+	"misspelt field of a recovery":     {file: recovery(ofStandby + "  dryrun: true\n"), object: rec, field: "spec.dryrun", want: "did you mean dryRun?"},
+	"held back is a string":            {old: "resyncPeriod: 30m", new: `holdBackWebhooks: "no"`, field: "spec.config.replication.holdBackWebhooks", want: "expected true or false, got a string"},
+
 	// documents
-	"no kind":             {file: "apiVersion: v1\nmetadata: {name: a}\n", object: "-", field: "kind", want: "Required value: expected one of Bucket, KubernetesCluster, LiveSynchronization, Secret"},
+	"no kind":             {file: "apiVersion: v1\nmetadata: {name: a}\n", object: "-", field: "kind", want: "Required value: expected one of Bucket, KubernetesCluster, LiveSynchronization, Recovery, Secret"},
 	"no apiVersion":       {file: "kind: Secret\nmetadata: {name: a}\n", object: "Secret default/a", field: "apiVersion", want: "Required value"},
 	"unknown kind":        {file: "apiVersion: automation.astronetes.io/v1alpha1\nkind: LiveSync\nmetadata: {name: a}\n", object: "LiveSync default/a", field: "kind", want: "is not a kind afterimage run reads; expected one of Bucket"},
 	"later kind":          {file: "apiVersion: assets.astronetes.io/v1alpha1\nkind: Database\nmetadata: {name: a}\n", object: "Database default/a", field: "kind", want: "not supported by this version of afterimage run"},

@@ -81,8 +81,12 @@ func (c *checker) finish(incomplete bool) *Set {
 		}
 	}
 	for _, it := range c.order {
-		if it.live != nil && !c.broken[it] {
-			c.errs = append(c.errs, c.liveSynchronization(it)...)
+		switch {
+		case c.broken[it]:
+		case it.live != nil:
+			c.errs = append(c.errs, c.configuration(it, it.live.Spec.Config)...)
+		case it.recovery != nil:
+			c.errs = append(c.errs, c.recovery(it)...)
 		}
 	}
 	c.errs = append(c.errs, c.shared()...)
@@ -93,8 +97,11 @@ func (c *checker) finish(incomplete bool) *Set {
 func (c *checker) fill(set *Set) {
 	set.Secrets, set.Clusters, set.Buckets = mapsOf(c.order)
 	for _, it := range c.order {
-		if it.live != nil {
+		switch {
+		case it.live != nil:
 			set.LiveSynchronizations = append(set.LiveSynchronizations, it.live)
+		case it.recovery != nil:
+			set.Recoveries = append(set.Recoveries, it.recovery)
 		}
 		c.content.Write(it.json())
 		c.content.WriteByte(0)

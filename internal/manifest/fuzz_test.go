@@ -30,6 +30,8 @@ func FuzzLoad(f *testing.F) {
 			f.Add([]byte(tc.file))
 		}
 	}
+	f.Add([]byte(good() + "---\n" + recovery(ofStandby+"  pointInTime: 2026-01-01T00:00:00.123Z\n")))
+	f.Add([]byte(good() + "---\n" + recovery(inlineWithout(""))))
 	f.Add([]byte("a: &a [*a]\n"))
 	f.Add([]byte("--- {}\n...\n---\n"))
 	f.Add([]byte("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[1,null,{}]}"))
@@ -52,6 +54,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		for _, pair := range [][2]any{
 			{set.LiveSynchronizations, again.LiveSynchronizations},
+			{set.Recoveries, again.Recoveries},
 			{set.Clusters, again.Clusters},
 			{set.Buckets, again.Buckets},
 			{set.Secrets, again.Secrets},
@@ -78,6 +81,9 @@ func marshal(t *testing.T, set *Set) []byte {
 	}
 	for _, ls := range set.LiveSynchronizations {
 		items = append(items, ls)
+	}
+	for _, r := range set.Recoveries {
+		items = append(items, r)
 	}
 	b, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": items})
 	if err != nil {

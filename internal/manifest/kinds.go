@@ -23,20 +23,22 @@ var supported = map[string]string{
 	v1alpha1.KindKubernetesCluster:   v1alpha1.AssetsGroupVersion.String(),
 	v1alpha1.KindBucket:              v1alpha1.AssetsGroupVersion.String(),
 	v1alpha1.KindLiveSynchronization: v1alpha1.AutomationGroupVersion.String(),
+	v1alpha1.KindRecovery:            v1alpha1.AutomationGroupVersion.String(),
 }
 
 // later are kinds of Afterimage that this version does not run.
-var later = []string{"Database", "Zookeeper", "Synchronization", "SynchronizationPlan", "Recovery"}
+var later = []string{"Database", "Zookeeper", "Synchronization", "SynchronizationPlan"}
 
 // item is an accepted document and what became of it.
 type item struct {
 	*document
 	key types.NamespacedName
 
-	cluster *v1alpha1.KubernetesCluster
-	bucket  *v1alpha1.Bucket
-	secret  *corev1.Secret
-	live    *v1alpha1.LiveSynchronization
+	cluster  *v1alpha1.KubernetesCluster
+	bucket   *v1alpha1.Bucket
+	secret   *corev1.Secret
+	live     *v1alpha1.LiveSynchronization
+	recovery *v1alpha1.Recovery
 }
 
 // read checks one document by itself and decodes it. The item is returned also
@@ -95,9 +97,12 @@ func (it *item) decodeTyped() Errors {
 	case v1alpha1.KindLiveSynchronization:
 		it.live = &v1alpha1.LiveSynchronization{}
 		into = it.live
+	case v1alpha1.KindRecovery:
+		it.recovery = &v1alpha1.Recovery{}
+		into = it.recovery
 	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(it.json(), into); err != nil {
-		it.cluster, it.bucket, it.live = nil, nil, nil
+		it.cluster, it.bucket, it.live, it.recovery = nil, nil, nil, nil
 		var inField interface{ FieldPath() string }
 		if errors.As(err, &inField) {
 			return Errors{it.errorAt(inField.FieldPath(), "expected another value: "+err.Error())}

@@ -14,9 +14,9 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// liveSynchronization checks what a LiveSynchronization names and asks for.
-func (c *checker) liveSynchronization(it *item) Errors {
-	config := it.live.Spec.Config
+// configuration checks what a LiveSynchronization, or a Recovery that has one
+// inline, names and asks for. Both have it in spec.config.
+func (c *checker) configuration(it *item, config v1alpha1.LiveSynchronizationConfig) Errors {
 	var errs Errors
 	for _, ref := range [...]struct{ field, kind, name string }{
 		{"sourceName", v1alpha1.KindKubernetesCluster, config.SourceName},
@@ -28,11 +28,15 @@ func (c *checker) liveSynchronization(it *item) Errors {
 			errs = append(errs, it.errorAt("spec.config."+ref.field, c.missing(ref.kind, key)))
 		}
 	}
-	errs = append(errs, c.sameCluster(it)...)
-	errs = append(errs, it.fieldErrors(ValidateSpec(it.live, field.NewPath("spec")))...)
+	errs = append(errs, c.sameCluster(it, config)...)
+	errs = append(errs, it.fieldErrors(ValidateConfig(&config, field.NewPath("spec", "config")))...)
 	if len(errs) == 0 {
 		// What is accepted here must also be accepted by those who compute with it.
-		if _, err := topology.Compile(topology.Config{Namespace: it.key.Namespace, Name: it.key.Name, Replication: config.Replication}); err != nil {
+		compute := topology.Config{Namespace: it.key.Namespace, Name: it.key.Name, Replication: config.Replication}
+		if _, err := topology.Compile(compute); err != nil {
+			errs = append(errs, it.errorAt("", err.Error()))
+		}
+		if _, err := topology.CompileRecovery(compute); err != nil {
 			errs = append(errs, it.errorAt("", err.Error()))
 		}
 	}
@@ -41,8 +45,7 @@ func (c *checker) liveSynchronization(it *item) Errors {
 
 // sameCluster refuses two assets that are one cluster: its objects would be
 // replicated onto themselves.
-func (c *checker) sameCluster(it *item) Errors {
-	config := it.live.Spec.Config
+func (c *checker) sameCluster(it *item, config v1alpha1.LiveSynchronizationConfig) Errors {
 	source := c.access[types.NamespacedName{Namespace: it.key.Namespace, Name: config.SourceName}]
 	destination := c.access[types.NamespacedName{Namespace: it.key.Namespace, Name: config.DestinationName}]
 	if source == nil || destination == nil || source.identity != destination.identity {
@@ -52,14 +55,14 @@ func (c *checker) sameCluster(it *item) Errors {
 		"KubernetesCluster %s and KubernetesCluster %s (sourceName) lead to the same cluster, %s: expected two clusters", config.DestinationName, config.SourceName, destination.config.Host))}
 }
 
-// ValidateSpec checks what needs no other object and no schema can say: that
+// ValidateConfig checks what needs no other object and no schema can say: that
 // patterns compile, label selectors are valid, and patch operations have what
 // they need. The operator calls it too.
-func ValidateSpec(ls *v1alpha1.LiveSynchronization, path *field.Path) field.ErrorList {
+func ValidateConfig(config *v1alpha1.LiveSynchronizationConfig, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	resources := path.Child("config", "replication", "resources")
-	for i := range ls.Spec.Config.Replication.Resources {
-		r, at := &ls.Spec.Config.Replication.Resources[i], resources.Index(i)
+	resources := path.Child("replication", "resources")
+	for i := range config.Replication.Resources {
+		r, at := &config.Replication.Resources[i], resources.Index(i)
 		if r.Filters != nil {
 			errs = append(errs, validateFilters(r.Filters, at.Child("filters"))...)
 		}
@@ -119,7 +122,7 @@ func validatePatch(patch []v1alpha1.PatchOperation, path *field.Path) field.Erro
 // durations checks the fields that hold a duration: the schema checks their
 // form, but not that they are small enough for a time.Duration.
 func (it *item) durations() Errors {
-	if it.kind != v1alpha1.KindLiveSynchronization {
+	if it.kind != v1alpha1.KindLiveSynchronization && it.kind != v1alpha1.KindRecovery {
 		return nil
 	}
 	var errs Errors

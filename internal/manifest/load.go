@@ -134,8 +134,8 @@ func (s snapshot) load(o options) (*Set, []string, error) {
 	incomplete := len(errs) > 0
 	set := c.finish(incomplete)
 	errs = append(errs, c.errs...)
-	if len(errs) == 0 && len(set.LiveSynchronizations) == 0 {
-		errs = append(errs, &Error{File: strings.Join(s.paths, ", "), Detail: "expected at least one LiveSynchronization; there is none"})
+	if len(errs) == 0 && len(set.LiveSynchronizations) == 0 && len(set.Recoveries) == 0 {
+		errs = append(errs, &Error{File: strings.Join(s.paths, ", "), Detail: "expected at least one LiveSynchronization or Recovery; there is none"})
 	}
 	if err := errs.sorted(order); err != nil {
 		return nil, c.kubeconfigFiles, err

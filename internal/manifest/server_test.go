@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"io/fs"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
 
@@ -57,6 +59,7 @@ var resources = map[string]schema.GroupVersionResource{
 	v1alpha1.KindKubernetesCluster:   v1alpha1.AssetsGroupVersion.WithResource("kubernetesclusters"),
 	v1alpha1.KindBucket:              v1alpha1.AssetsGroupVersion.WithResource("buckets"),
 	v1alpha1.KindLiveSynchronization: v1alpha1.AutomationGroupVersion.WithResource("livesynchronizations"),
+	v1alpha1.KindRecovery:            v1alpha1.AutomationGroupVersion.WithResource("recoveries"),
 }
 
 // create asks the server to create the object, without keeping it, as kubectl
@@ -73,11 +76,44 @@ func (s *server) create(d *document) error {
 	}
 }
 
+// TestARecoveryCannotBeChanged: the API server refuses any change of the spec, and
+// takes the others.
+func TestARecoveryCannotBeChanged(t *testing.T) {
+	s := startServer(t)
+	docs, errs := parse("r", []byte(recovery(inlineWithout("")+"  pointInTime: 2026-01-01T00:00:00.5Z\n")))
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if err := s.create(docs[0]); err != nil { // and waits until the kind is served
+		t.Fatal(err)
+	}
+	client := s.client.Resource(resources[v1alpha1.KindRecovery]).Namespace("default")
+	if _, err := client.Create(t.Context(), &unstructured.Unstructured{Object: docs[0].object}, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}); err != nil {
+		t.Fatal(err)
+	}
+	for patch, want := range map[string]string{
+		`{"spec":{"dryRun":true}}`:                          "create another Recovery",
+		`{"spec":{"pointInTime":null}}`:                     "create another Recovery",
+		`{"spec":{"config":{"destinationName":"another"}}}`: "create another Recovery",
+		`{"spec":{"config":{"replication":{"resources":[{"version":"v1","resource":"configmaps"}]}}}}`:                                                                                                      "create another Recovery",
+		`{"spec":{"config":{"replication":{"resources":[{"group":"apps","version":"v1","resource":"deployments","recoveryProcess":{"fromPatch":[{"op":"replace","path":"/spec/replicas","value":2}]}}]}}}}`: "create another Recovery",
+		`{"metadata":{"labels":{"a":"b"}}}`: "",
+	} {
+		_, err := client.Patch(t.Context(), "recover", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%s: %v", patch, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: got %v; want an error with %q", patch, err, want)
+		}
+	}
+}
+
 // TestARealAPIServerRefusesTheSame: what is wrong with a document by itself is
 // wrong for an API server with our CRDs too, and nothing else is.
 func TestARealAPIServerRefusesTheSame(t *testing.T) {
 	s := startServer(t)
-	for _, name := range []string{"00-clusters.yaml", "01-livesynchronization.yaml", "02-name-selector.yaml", "03-name-selector-exclude.yaml", "04-object-selector.yaml", "05-bucket-gcs.yaml", "06-bucket-s3.yaml", "07-livesynchronization-bucket.yaml", "08-resync-period.yaml"} {
+	for _, name := range []string{"00-clusters.yaml", "01-livesynchronization.yaml", "02-name-selector.yaml", "03-name-selector-exclude.yaml", "04-object-selector.yaml", "05-bucket-gcs.yaml", "06-bucket-s3.yaml", "07-livesynchronization-bucket.yaml", "08-resync-period.yaml", "11-recovery.yaml", "12-recovery-inline.yaml"} {
 		docs, errs := parse(name, []byte(sample(t, name)))
 		if len(errs) > 0 {
 			t.Fatal(errs)
@@ -90,8 +126,9 @@ func TestARealAPIServerRefusesTheSame(t *testing.T) {
 	}
 	// Found by us alone, for a reason.
 	oursOnly := map[string]string{
-		"period of an eon": "no schema bounds a duration",
-		"no name":          "a generated name is of no use in a file",
+		"period of an eon":        "no schema bounds a duration",
+		"inline period of an eon": "no schema bounds a duration",
+		"no name":                 "a generated name is of no use in a file",
 	}
 	compared := 0
 	for name, tc := range badManifests {

@@ -43,8 +43,11 @@ type Set struct {
 	Secrets  map[types.NamespacedName]*corev1.Secret
 	Clusters map[types.NamespacedName]*v1alpha1.KubernetesCluster
 	Buckets  map[types.NamespacedName]*v1alpha1.Bucket
-	// LiveSynchronizations in the order of the manifests; at least one.
+	// LiveSynchronizations in the order of the manifests; may be none where there
+	// is a Recovery.
 	LiveSynchronizations []*v1alpha1.LiveSynchronization
+	// Recoveries in the order of the manifests.
+	Recoveries []*v1alpha1.Recovery
 
 	access map[types.NamespacedName]*access
 	// content tells whether two sets say the same.

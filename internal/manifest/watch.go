@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -30,6 +31,8 @@ const (
 // not: then the last good set remains in force. It is called once for each
 // distinct error, and once with the last good set and no error when the
 // manifests are as they were before the error, so that status can clear it.
+//
+// A Recovery cannot be changed, as in a cluster; taking it away is the end of it.
 //
 // Taking a LiveSynchronization away is not a change that is followed: a file
 // that vanished is more often an accident, and stopping a standby has to be
@@ -110,7 +113,7 @@ func (w *watcher) look() bool {
 		w.seen = snap.hash(kubeconfigs)
 	}
 	if err == nil {
-		err = w.vanished(set)
+		err = w.refused(set)
 	}
 	switch {
 	case err != nil && err.Error() == w.problem:
@@ -125,12 +128,13 @@ func (w *watcher) look() bool {
 	return false
 }
 
-// vanished tells which LiveSynchronizations of the last good set are gone.
-func (w *watcher) vanished(set *Set) error {
+// refused tells what of the last good set may not become what it is now: a
+// LiveSynchronization that is gone, and a Recovery that was changed.
+func (w *watcher) refused(set *Set) error {
 	if w.last == nil {
 		return nil
 	}
-	var gone Errors
+	gone := w.changedRecoveries(set)
 	for _, ls := range w.last.LiveSynchronizations {
 		key := types.NamespacedName{Namespace: ls.Namespace, Name: ls.Name}
 		if !slices.ContainsFunc(set.keys(), func(k types.NamespacedName) bool { return k == key }) {
@@ -141,6 +145,22 @@ func (w *watcher) vanished(set *Set) error {
 		}
 	}
 	return gone.sorted(nil)
+}
+
+// changedRecoveries tells which Recoveries are not as they were: they run once.
+func (w *watcher) changedRecoveries(set *Set) Errors {
+	var changed Errors
+	for _, old := range w.last.Recoveries {
+		for _, r := range set.Recoveries {
+			if r.Namespace == old.Namespace && r.Name == old.Name && !equality.Semantic.DeepEqual(r.Spec, old.Spec) {
+				changed = append(changed, &Error{
+					File: strings.Join(w.paths, ", "), Object: r.Kind + " " + r.Namespace + "/" + r.Name, Field: "spec",
+					Detail: "cannot be changed, because a recovery runs once: expected it as it was, or a Recovery of another name",
+				})
+			}
+		}
+	}
+	return changed
 }
 
 func (s *Set) keys() []types.NamespacedName {

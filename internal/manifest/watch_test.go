@@ -200,3 +200,23 @@ func TestWatchSeesAChangeMadeBeforeItBegan(t *testing.T) {
 		t.Error("a change between Load and Watch was lost")
 	}
 }
+
+// TestWatchRefusesAChangedRecovery: it runs once. It may be taken away, and
+// others may come.
+func TestWatchRefusesAChangedRecovery(t *testing.T) {
+	dir := write(t, map[string]string{"all.yaml": good(), "r.yaml": recovery(ofStandby)})
+	w := watch(t, dir)
+	file := filepath.Join(dir, "r.yaml")
+	put(t, file, recovery(ofStandby+"  dryRun: true\n"))
+	w.refused("Recovery default/recover: spec: cannot be changed")
+	put(t, file, recovery(ofStandby)+"---\n"+strings.Replace(recovery(ofStandby+"  dryRun: true\n"), "name: recover", "name: another", 1))
+	if r := w.next(); r.err != nil || len(r.set.Recoveries) != 2 {
+		t.Fatalf("want a good set with two Recoveries, got: %v", r.err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.next(); r.err != nil || len(r.set.Recoveries) != 0 {
+		t.Fatalf("want a good set without Recoveries, got: %v", r.err)
+	}
+}

@@ -29,13 +29,14 @@ const (
 	KindKubernetesCluster   = "KubernetesCluster"
 	KindBucket              = "Bucket"
 	KindLiveSynchronization = "LiveSynchronization"
+	KindRecovery            = "Recovery"
 )
 
 // AddToScheme registers the kinds of both groups. It never fails; the error is
 // what runtime.SchemeBuilder expects of its functions.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(AssetsGroupVersion, &KubernetesCluster{}, &KubernetesClusterList{}, &Bucket{}, &BucketList{})
-	s.AddKnownTypes(AutomationGroupVersion, &LiveSynchronization{}, &LiveSynchronizationList{})
+	s.AddKnownTypes(AutomationGroupVersion, &LiveSynchronization{}, &LiveSynchronizationList{}, &Recovery{}, &RecoveryList{})
 	metav1.AddToGroupVersion(s, AssetsGroupVersion)
 	metav1.AddToGroupVersion(s, AutomationGroupVersion)
 	return nil

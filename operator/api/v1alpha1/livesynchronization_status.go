@@ -45,6 +45,20 @@ type LiveSynchronizationStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=50
 	Failing []FailingObject `json:"failing,omitempty"`
+	// HeldBack is what replication.holdBackWebhooks keeps from the destination
+	// until a recovery; absent: nothing. It does not make anything not ready.
+	HeldBack *HeldBackObjects `json:"heldBack,omitempty"`
+}
+
+// HeldBackObjects are kept from the destination until a recovery: webhook
+// configurations wholly, definitions of custom resources as to their conversion.
+type HeldBackObjects struct {
+	// Count of them.
+	Count int64 `json:"count"`
+	// Objects as <group>/<version>/<resource>/<namespace>/<name>, at most 50.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=50
+	Objects []string `json:"objects,omitempty"`
 }
 
 // ObjectCounts counts the covered objects.

@@ -139,6 +139,13 @@ type Replication struct {
 	// KeepNodePorts keeps the node ports of Services. Default false.
 	// +optional
 	KeepNodePorts bool `json:"keepNodePorts,omitempty"`
+	// HoldBackWebhooks keeps from the destination what would block writes there
+	// while the Services behind it do not run: mutating and validating webhook
+	// configurations are not copied, and definitions of custom resources are copied
+	// without their conversion webhook. A recovery releases them. Default true.
+	// +optional
+	// +kubebuilder:default=true
+	HoldBackWebhooks *bool `json:"holdBackWebhooks,omitempty"`
 	// Resources to replicate. An object that several entries match takes the first.
 	// +required
 	// +listType=atomic
