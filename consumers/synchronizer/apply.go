@@ -76,7 +76,7 @@ func (a *attempt) run(ctx context.Context) result {
 	case stepHold:
 		return a.fail(ReasonPatchFailed, a.w.reason, nil)
 	}
-	r, err := a.s.resources.get(ctx, a.w.key.GVR())
+	r, err := a.s.resources.Get(ctx, a.w.key.GVR())
 	if errors.Is(err, kube.ErrNotServed) {
 		if a.w.op == topology.Delete {
 			return a.gone(Deleted) // what is not served holds no objects

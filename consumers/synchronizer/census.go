@@ -166,7 +166,7 @@ type ownedObject struct {
 func (s *Synchronizer) eachOwned(ctx context.Context, owner topology.Owner, gvrs []schema.GroupVersionResource, fn func(ownedObject) error, listed func(kube.Resource) error) error {
 	done := map[schema.GroupVersionResource]bool{}
 	for _, gvr := range gvrs {
-		r, err := s.resources.get(ctx, gvr)
+		r, err := s.resources.Get(ctx, gvr)
 		if errors.Is(err, kube.ErrNotServed) || done[r.GroupVersionResource] {
 			continue
 		}

@@ -67,7 +67,7 @@ func (a *attempt) failed(ctx context.Context, turn int, err error) (again bool, 
 	}
 	reason, message := owned.Classify(err, a.w.key.Namespace)
 	if reason == ReasonNotServed {
-		a.s.resources.forget(a.w.key.Group, a.w.key.Resource) // it was, when that was learned
+		a.s.resources.Forget(a.w.key.Group, a.w.key.Resource) // it was, when that was learned
 	}
 	return false, a.fail(reason, message, err)
 }

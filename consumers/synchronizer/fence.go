@@ -126,7 +126,7 @@ func unreached(err error) string {
 	case apierrors.IsUnauthorized(err):
 		return "the destination refuses the credentials"
 	case apierrors.IsForbidden(err):
-		return "the destination does not allow taking part in the recovery fence (get, create and patch leases in namespace " + fence.Namespace + ", create namespaces)"
+		return "the destination does not allow reading and signing the recovery fence (get, create and patch leases in namespace " + fence.Namespace + ", create namespaces)"
 	}
 	return "the destination cannot be reached"
 }
@@ -139,6 +139,7 @@ func (f *barrier) sayState(old, st fenceState) {
 	}
 	if old.Fenced() {
 		f.said.Working(f.s.Logger, "the recovery fence is lifted: writing goes on", cluster)
+		f.s.drift.now() // what the recovery made of the objects is no standby
 		return
 	}
 	f.said.Working(f.s.Logger, "the destination is reached again: writing goes on", cluster)

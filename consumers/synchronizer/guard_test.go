@@ -156,24 +156,24 @@ func TestFence(t *testing.T) {
 	e.namespace()
 	e.start()
 	e.fill(1)
-	lease := topology.Key{Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Namespace: fence.Namespace, Name: fence.Name("dr", e.name)}
-	system := topology.Key{Version: "v1", Resource: "namespaces", Name: fence.Namespace}
-	if e.get(system) == nil {
-		e.put(system, `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"`+fence.Namespace+`"}}`)
+	f := fence.New(e.kube, "dr", e.name)
+	term, err := f.Raise(t.Context(), "recovery")
+	must(t, err)
+	acknowledged := func() bool {
+		st, err := f.Read(t.Context())
+		must(t, err)
+		return st.Writers["test-0"] == term
 	}
-	e.put(lease, `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"`+lease.Name+`","namespace":"`+fence.Namespace+`",
-		"annotations":{"afterimage.io/term":"7"}},"spec":{"holderIdentity":"recovery"}}`)
-	e.eventually("acknowledged", func() bool {
-		return field(e.get(lease), "metadata", "annotations", fence.AcknowledgedAnnotation("test-0")) == "7"
-	})
+	e.eventually("acknowledged", acknowledged)
 	before := e.traffic.writes.Load()
 	e.want(e.key("a"), "ConfigMap", data("x", "1"))
 	e.never(time.Second, "a write over the fence", func() bool { return e.traffic.writes.Load() != before })
-	if c := e.status().Components[0]; c.Ready || c.Reason != StatusFenced || !strings.Contains(c.Message, "annotate lease "+lease.Name+" "+fence.ResumeAnnotation+"=") {
+	if c := e.status().Components[0]; c.Ready || c.Reason != StatusFenced || !strings.Contains(c.Message, "annotate lease "+f.Key().Name+" "+fence.ResumeAnnotation+"=") {
 		t.Errorf("status: %+v", c)
 	}
-	_, err := e.kube.JSONPatch(t.Context(), fence.Resource, lease, []byte(`[{"op":"add","path":"/metadata/annotations/afterimage.io~1resume","value":"7"}]`), "person")
+	st, err := f.Read(t.Context())
 	must(t, err)
+	must(t, f.Resume(t.Context(), st))
 	e.eventually("resumed", e.has("a", "x", "1"))
 }
 
@@ -254,7 +254,7 @@ func TestNotAliveWaits(t *testing.T) {
 	e.namespace()
 	g := newGate(e.live, &barrier{s: New(Options{Settings: e.live, Destination: e.counted, FenceValid: time.Hour})})
 	g.fence = newBarrier(g.fence.s)
-	g.fence.state.Set(fenceState{readAt: time.Now()})
+	g.fence.state.Set(fenceState{readAt: time.Now(), registered: true})
 	var alive atomic.Bool
 	done := make(chan error, 1)
 	go func() { _, err := g.wait(t.Context(), alive.Load); done <- err }()

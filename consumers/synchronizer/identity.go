@@ -56,7 +56,7 @@ func (i *identity) run(ctx context.Context) error {
 			if was != "" {
 				i.s.Logger.Warn("the destination is another cluster now: everything is compared anew", "was", was, "is", uid)
 			}
-			i.s.resources.reset()
+			i.s.resources.Reset()
 			i.uid.Set(uid)
 		}
 	}

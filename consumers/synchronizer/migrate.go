@@ -7,41 +7,18 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-type patchOp struct {
-	Op    string `json:"op"`
-	Path  string `json:"path"`
-	Value string `json:"value"`
-}
-
-// migrate turns our managedFields entry from one of Update, which a create
-// leaves, into one of Apply: an apply removes only the fields of its own entry,
-// and without it a field removed in the source would stay for ever. (Creating by
-// apply would spare this, at 1.6 times the cost of every create.)
-//
-// The patch is guarded by the uid and by what the entry is. Without a read of
-// the object, our entry is guessed to be the first one; a wrong guess is refused
-// as invalid and the caller reads.
+// migrate turns our managedFields entry into one of Apply; see [owned.Migration].
 func (a *attempt) migrate(ctx context.Context, pre owned.Precondition) (*owned.Object, error) {
-	index := 0
-	ops := []patchOp{{"test", "/metadata/uid", pre.UID}, {"test", "/metadata/resourceVersion", pre.ResourceVersion}}
+	var m *kube.Meta
 	if a.live != nil {
-		for i := range a.live.Meta.ManagedFields {
-			if f := &a.live.Meta.ManagedFields[i]; f.Manager == topology.FieldManager && f.Subresource == "" && f.Operation == owned.OperationUpdate {
-				index = i
-			}
-		}
+		m = &a.live.Meta
 	}
-	entry := fmt.Sprintf("/metadata/managedFields/%d/", index)
-	ops = append(ops,
-		patchOp{"test", entry + "manager", topology.FieldManager},
-		patchOp{"test", entry + "operation", owned.OperationUpdate},
-		patchOp{"replace", entry + "operation", owned.OperationApply},
-	)
-	patch, err := json.Marshal(ops)
+	patch, err := owned.Migration(m, pre)
 	if err != nil {
 		return nil, err
 	}
@@ -53,4 +30,38 @@ func (a *attempt) migrate(ctx context.Context, pre owned.Precondition) (*owned.O
 		err = apierrors.NewConflict(a.w.key.GVR().GroupResource(), a.w.key.Name, err)
 	}
 	return live, err
+}
+
+// withdraw takes away what a recovery added to an object that has just become as
+// desired again: the fields that only the recovery's manager owns. Its entry of
+// managedFields is made one of Apply, and then applies nothing.
+func (a *attempt) withdraw(ctx context.Context, live *owned.Object) (*owned.Object, error) {
+	for i := range live.Meta.ManagedFields {
+		f := &live.Meta.ManagedFields[i]
+		if f.Manager != owned.RecoveryManager || f.Subresource != "" {
+			continue
+		}
+		if f.Operation != owned.OperationApply {
+			entry := fmt.Sprintf("/metadata/managedFields/%d/", i)
+			patch, err := json.Marshal([]owned.PatchOp{
+				{Op: "test", Path: "/metadata/uid", Value: live.Meta.UID},
+				{Op: "test", Path: entry + "manager", Value: owned.RecoveryManager},
+				{Op: "replace", Path: entry + "operation", Value: owned.OperationApply},
+			})
+			if err != nil {
+				return nil, err
+			}
+			live, err = a.write(ctx, false, func(ctx context.Context) ([]byte, error) {
+				return a.s.kube.JSONPatch(ctx, a.r, a.w.key, patch, owned.RecoveryManager)
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		empty := owned.Named(a.w.key, a.r, live.Precondition())
+		return a.write(ctx, false, func(ctx context.Context) ([]byte, error) {
+			return a.s.kube.Apply(ctx, a.r, a.w.key, empty, owned.RecoveryManager)
+		})
+	}
+	return live, nil
 }

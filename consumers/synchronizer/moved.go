@@ -33,7 +33,7 @@ func (a *attempt) moves(ctx context.Context) (message string, err error) {
 		if e.Group != a.w.key.Group || e.Version == a.w.key.Version {
 			continue
 		}
-		r, err := a.s.resources.get(ctx, schema.GroupVersionResource{Group: e.Group, Version: e.Version, Resource: e.Resource})
+		r, err := a.s.resources.Get(ctx, schema.GroupVersionResource{Group: e.Group, Version: e.Version, Resource: e.Resource})
 		name := r.Resource
 		if errors.Is(err, kube.ErrNotServed) {
 			name = e.Resource // as it is written, which may be the plural

@@ -102,7 +102,7 @@ type Synchronizer struct {
 	fence  *barrier
 	writer *stream.Writer
 
-	resources  *resources
+	resources  *kube.Served
 	namespaces *namespaces
 	census     *census
 	drift      *drift
@@ -129,7 +129,7 @@ func New(o Options) *Synchronizer {
 	}
 	s.fence = newBarrier(s)
 	s.gate = newGate(o.Settings, s.fence)
-	s.resources = newResources(s.kube)
+	s.resources = kube.NewServed(s.kube)
 	s.namespaces = newNamespaces()
 	s.census = newCensus(s)
 	s.drift = newDrift(s)

@@ -13,14 +13,10 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/logging"
+	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
 )
-
-var definitions = kube.Resource{
-	GroupVersionResource: schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"},
-	Kind:                 "CustomResourceDefinition",
-}
 
 // watchNamespaces follows the namespaces of the destination and releases what
 // waits for one within 2 s of its appearing (SPEC 39).
@@ -59,11 +55,11 @@ func (s *Synchronizer) watchDefinitions(ctx context.Context) error {
 			return "", ""
 		}
 		resource, group, _ = strings.Cut(m.Name, ".") // a definition is named <plural>.<group>
-		s.resources.forget(group, resource)
+		s.resources.Forget(group, resource)
 		s.releaseResource(group, resource)
 		return group, resource
 	}
-	return s.follow(ctx, s.kube.Metadata(), definitions, &said, follower{
+	return s.follow(ctx, s.kube.Metadata(), owned.Definitions, &said, follower{
 		listed: func(all []json.RawMessage) {
 			for _, o := range all {
 				news(o)
@@ -93,8 +89,8 @@ func (s *Synchronizer) releaseOnceServed(ctx context.Context, group, resource st
 			return
 		}
 		for gvr := range waiting {
-			s.resources.forget(group, resource)
-			if _, err := s.resources.get(ctx, gvr); err == nil {
+			s.resources.Forget(group, resource)
+			if _, err := s.resources.Get(ctx, gvr); err == nil {
 				s.releaseResource(group, resource)
 				break
 			}

@@ -100,6 +100,9 @@ func (a *attempt) update(ctx context.Context) (step, result, error) {
 	live, err := a.write(ctx, false, func(ctx context.Context) ([]byte, error) {
 		return a.s.kube.Apply(ctx, a.r, a.w.key, body, topology.FieldManager)
 	})
+	if err == nil {
+		live, err = a.withdraw(ctx, live)
+	}
 	switch {
 	case err == nil:
 		return stepDrop, a.written(Updated, live), nil

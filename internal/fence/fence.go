@@ -116,9 +116,8 @@ type State struct {
 	// Writers by instance, with the term each has acknowledged.
 	Writers map[string]int64
 
-	uid, rv  string
-	bare     bool // it has no annotations yet
-	renewals string
+	uid, rv string
+	bare    bool // it has no annotations yet
 }
 
 // Fenced tells whether a recovery holds the destination.

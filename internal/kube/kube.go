@@ -38,6 +38,7 @@ type Client struct {
 	agent     string
 	timeout   time.Duration
 	metadata  bool
+	dryRun    bool
 }
 
 // Option changes how a client talks.
@@ -106,6 +107,15 @@ func (c *Client) WithTimeout(d time.Duration) *Client {
 func (c *Client) Metadata() *Client {
 	d := *c
 	d.metadata = true
+	return &d
+}
+
+// DryRun returns a client that shares everything with c, but whose writes are
+// checked by the server in full (admission and validation included) and not
+// persisted.
+func (c *Client) DryRun() *Client {
+	d := *c
+	d.dryRun = true
 	return &d
 }
 

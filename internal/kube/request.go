@@ -31,6 +31,8 @@ const (
 	typeApply     = "application/apply-patch+yaml" // JSON is YAML
 	typeJSONPatch = "application/json-patch+json"
 
+	typeMergePatch = "application/merge-patch+json"
+
 	acceptMetadata     = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 	acceptMetadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 )

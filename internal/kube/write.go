@@ -14,7 +14,7 @@ import (
 func (c *Client) Create(ctx context.Context, r Resource, namespace string, body []byte, manager string) ([]byte, error) {
 	return c.object(ctx, request{
 		verb: http.MethodPost, resource: r, namespace: namespace,
-		query: url.Values{"fieldManager": {manager}}, body: body, bodyType: typeJSON,
+		query: c.written(manager), body: body, bodyType: typeJSON,
 	})
 }
 
@@ -24,7 +24,8 @@ func (c *Client) Create(ctx context.Context, r Resource, namespace string, body 
 // is created.
 func (c *Client) Apply(ctx context.Context, r Resource, key topology.Key, body []byte, manager string) ([]byte, error) {
 	q := of(http.MethodPatch, r, key)
-	q.query = url.Values{"fieldManager": {manager}, "force": {"true"}}
+	q.query = c.written(manager)
+	q.query.Set("force", "true")
 	q.body, q.bodyType = body, typeApply
 	return c.object(ctx, q)
 }
@@ -33,9 +34,27 @@ func (c *Client) Apply(ctx context.Context, r Resource, key topology.Key, body [
 // apierrors.IsInvalid (422).
 func (c *Client) JSONPatch(ctx context.Context, r Resource, key topology.Key, patch []byte, manager string) ([]byte, error) {
 	q := of(http.MethodPatch, r, key)
-	q.query = url.Values{"fieldManager": {manager}}
+	q.query = c.written(manager)
 	q.body, q.bodyType = patch, typeJSONPatch
 	return c.object(ctx, q)
+}
+
+// MergePatch applies a JSON merge patch (RFC 7386). A resourceVersion in it is a
+// precondition: a conflict (409) if the object is another or newer one.
+func (c *Client) MergePatch(ctx context.Context, r Resource, key topology.Key, patch []byte, manager string) ([]byte, error) {
+	q := of(http.MethodPatch, r, key)
+	q.query = c.written(manager)
+	q.body, q.bodyType = patch, typeMergePatch
+	return c.object(ctx, q)
+}
+
+// written is the query of a write.
+func (c *Client) written(manager string) url.Values {
+	v := url.Values{"fieldManager": {manager}}
+	if c.dryRun {
+		v.Set("dryRun", "All")
+	}
+	return v
 }
 
 // Preconditions of a delete; empty means any.
@@ -58,6 +77,9 @@ func (c *Client) Delete(ctx context.Context, r Resource, key topology.Key, p Pre
 		return err
 	}
 	q := of(http.MethodDelete, r, key)
+	if c.dryRun {
+		q.query = url.Values{"dryRun": {"All"}}
+	}
 	q.body, q.bodyType = body, typeJSON
 	return c.do(ctx, &q, func([]byte) error { return nil })
 }

@@ -63,11 +63,7 @@ func (s *State) Marked(owner topology.Owner, r kube.Resource, pre *Precondition)
 	if err := fixed(meta, "namespace", s.Key.Namespace); err != nil {
 		return nil, err
 	}
-	apiVersion := s.Key.Version
-	if s.Key.Group != "" {
-		apiVersion = s.Key.Group + "/" + s.Key.Version
-	}
-	top["apiVersion"], top["kind"] = quoted(apiVersion), quoted(r.Kind)
+	top["apiVersion"], top["kind"] = apiVersion(s.Key), quoted(r.Kind)
 	var err error
 	if meta["labels"], err = with(meta["labels"], pair{topology.OwnerLabel, owner.Hash()}); err != nil {
 		return nil, fmt.Errorf("labels of the desired object: %w", err)
@@ -83,6 +79,23 @@ func (s *State) Marked(owner topology.Owner, r kube.Resource, pre *Precondition)
 	}
 	top["metadata"] = join(meta)
 	return join(top), nil
+}
+
+// Named is the body of an apply that sets nothing, which gives up what its manager
+// owns.
+func Named(key topology.Key, r kube.Resource, pre Precondition) []byte {
+	meta := map[string]json.RawMessage{"name": quoted(key.Name), "uid": quoted(pre.UID), "resourceVersion": quoted(pre.ResourceVersion)}
+	if key.Namespace != "" {
+		meta["namespace"] = quoted(key.Namespace)
+	}
+	return join(map[string]json.RawMessage{"apiVersion": apiVersion(key), "kind": quoted(r.Kind), "metadata": join(meta)})
+}
+
+func apiVersion(key topology.Key) json.RawMessage {
+	if key.Group == "" {
+		return quoted(key.Version)
+	}
+	return quoted(key.Group + "/" + key.Version)
 }
 
 // marks are the annotations of an object of ours.

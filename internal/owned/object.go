@@ -130,3 +130,7 @@ func NamespaceBody(name string, labels, annotations map[string]string) []byte {
 	})
 	return b
 }
+
+// RecoveryManager is the field manager of what a recovery changes on an object
+// that otherwise stays as it is.
+const RecoveryManager = topology.FieldManager + "-recovery"

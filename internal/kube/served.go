@@ -1,4 +1,4 @@
-package synchronizer
+package kube
 
 import (
 	"context"
@@ -8,27 +8,26 @@ import (
 
 	"golang.org/x/sync/singleflight"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/afterimage-dr/afterimage/internal/kube"
 )
 
-// resources remembers what the destination serves. What it does not serve is
+// Served remembers what a cluster serves. What it does not serve is
 // asked for again after a second, or as soon as a definition changes.
-type resources struct {
-	kube *kube.Client
-	one  singleflight.Group
+type Served struct {
+	client *Client
+	one    singleflight.Group
 
 	mu     sync.Mutex
-	known  map[schema.GroupVersionResource]kube.Resource
+	known  map[schema.GroupVersionResource]Resource
 	absent map[schema.GroupVersionResource]time.Time
 }
 
-func newResources(k *kube.Client) *resources {
-	return &resources{kube: k, known: map[schema.GroupVersionResource]kube.Resource{}, absent: map[schema.GroupVersionResource]time.Time{}}
+// NewServed makes one; it does not connect yet. Safe for concurrent use.
+func NewServed(c *Client) *Served {
+	return &Served{client: c, known: map[schema.GroupVersionResource]Resource{}, absent: map[schema.GroupVersionResource]time.Time{}}
 }
 
-// get resolves a resource; kube.ErrNotServed.
-func (c *resources) get(ctx context.Context, gvr schema.GroupVersionResource) (kube.Resource, error) {
+// Get resolves a resource; [ErrNotServed].
+func (c *Served) Get(ctx context.Context, gvr schema.GroupVersionResource) (Resource, error) {
 	c.mu.Lock()
 	r, ok := c.known[gvr]
 	since, absent := c.absent[gvr]
@@ -37,30 +36,30 @@ func (c *resources) get(ctx context.Context, gvr schema.GroupVersionResource) (k
 		return r, nil
 	}
 	if absent && time.Since(since) < time.Second {
-		return kube.Resource{}, kube.ErrNotServed
+		return Resource{}, ErrNotServed
 	}
 	v, err, _ := c.one.Do(gvr.String(), func() (any, error) {
-		r, err := c.kube.Resolve(context.WithoutCancel(ctx), gvr.Group, gvr.Version, gvr.Resource)
+		r, err := c.client.Resolve(context.WithoutCancel(ctx), gvr.Group, gvr.Version, gvr.Resource)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		switch {
 		case err == nil:
 			c.known[gvr] = r
 			delete(c.absent, gvr)
-		case errors.Is(err, kube.ErrNotServed):
+		case errors.Is(err, ErrNotServed):
 			c.absent[gvr] = time.Now()
 		}
 		return r, err
 	})
 	if err != nil {
-		return kube.Resource{}, err
+		return Resource{}, err
 	}
-	return v.(kube.Resource), nil
+	return v.(Resource), nil
 }
 
-// forget what was learned of a resource, or of all resources of a group: its
+// Forget what was learned of a resource, or of all resources of a group: its
 // definition changed.
-func (c *resources) forget(group, resource string) {
+func (c *Served) Forget(group, resource string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for gvr := range c.known {
@@ -75,8 +74,8 @@ func (c *resources) forget(group, resource string) {
 	}
 }
 
-// reset forgets everything.
-func (c *resources) reset() {
+// Reset forgets everything.
+func (c *Served) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.known)
