@@ -190,17 +190,28 @@ func TestWhatNoEntryNamesIsNotHeldBack(t *testing.T) {
 // TestARecreatedChangesForgetsWhatWasHeldBack: a run that does not meet a key
 // knows that nothing is kept under it.
 func TestARecreatedChangesForgetsWhatWasHeldBack(t *testing.T) {
-	r := newRig(t)
-	r.configure(holding)
-	r.start()
-	r.append(r.topics.Changes, r.hook("one"), r.hook("two"))
-	r.settle()
-	r.heldBack("before", hookKey("one"), hookKey("two"))
-	r.kill()
-	r.recreate(r.topics.Changes)
-	r.configure(holding)
-	r.append(r.topics.Changes, r.hook("two"))
-	r.start()
-	r.settle()
-	r.heldBack("one is gone", hookKey("two"))
+	for name, tc := range map[string]struct {
+		config string
+		want   []string
+	}{
+		"one is gone":    {holding, []string{hookKey("two"), definitionKey("things")}}, // things is at the destination still, and asked for
+		"no entry names": {everything, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.configure(holding)
+			r.start()
+			r.append(r.topics.Changes, r.hook("one"), r.hook("two"), r.definition("things", "Webhook"))
+			r.settle()
+			r.heldBack("before", hookKey("one"), hookKey("two"), definitionKey("things"))
+			r.kill()
+			r.recreate(r.topics.Changes)
+			r.configure(tc.config)
+			r.append(r.topics.Changes, r.hook("two"))
+			r.start()
+			r.settle()
+			r.settle() // the second passes when what was taken away is
+			r.heldBack(name, tc.want...)
+		})
+	}
 }
