@@ -34,9 +34,9 @@ func (c *Change) set(kind byte, name string, w write) {
 }
 
 // Put remembers a key. It also releases the key from quarantine. A deleted
-// entry is forgotten after DeletedTTL.
+// entry is forgotten after DeletedTTL, unless it is withheld.
 func (c *Change) Put(key string, e Entry) {
-	c.set(kindEntry, key, write{value: e.encode(), expires: e.Deleted})
+	c.set(kindEntry, key, write{value: e.encode(), expires: e.Deleted && !e.Withheld})
 	c.Release(key)
 }
 

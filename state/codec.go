@@ -16,6 +16,7 @@ const format = 1
 const (
 	flagDeleted = 1 << iota
 	flagHeld
+	flagWithheld
 )
 
 var errTruncated = errors.New("value is truncated")
@@ -45,6 +46,9 @@ func (e *Entry) encode() []byte {
 	if e.Held {
 		flags |= flagHeld
 	}
+	if e.Withheld {
+		flags |= flagWithheld
+	}
 	b = append(b, format, flags)
 	b = appendVersion(b, e.Version)
 	b = binary.AppendVarint(b, e.Offset)
@@ -58,7 +62,7 @@ func decodeEntry(b []byte) (Entry, error) {
 	d := decoder{b: b}
 	d.format()
 	flags := d.byte()
-	e := Entry{Deleted: flags&flagDeleted != 0, Held: flags&flagHeld != 0}
+	e := Entry{Deleted: flags&flagDeleted != 0, Held: flags&flagHeld != 0, Withheld: flags&flagWithheld != 0}
 	e.Version = d.version()
 	e.Offset = d.int()
 	for _, s := range [...]*string{&e.UID, &e.Hash, &e.DestinationUID, &e.DestinationRV, &e.FieldsHash, &e.Mark} {

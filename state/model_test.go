@@ -168,7 +168,7 @@ func change(t *rapid.T, c *Change, m *model, key string) {
 		e := Entry{
 			Version: topology.Version{Epoch: rapid.Int64().Draw(t, "epoch"), RV: rapid.StringMatching(`[0-9]{0,12}`).Draw(t, "rv"), Generation: rapid.Int64().Draw(t, "generation")},
 			UID:     rapid.String().Draw(t, "uid"), Hash: rapid.String().Draw(t, "hash"),
-			Deleted: rapid.Bool().Draw(t, "deleted"), Held: rapid.Bool().Draw(t, "held"),
+			Deleted: rapid.Bool().Draw(t, "deleted"), Held: rapid.Bool().Draw(t, "held"), Withheld: rapid.Bool().Draw(t, "withheld"),
 			Offset: rapid.Int64().Draw(t, "offset"), Mark: rapid.String().Draw(t, "mark"),
 		}
 		c.Put(key, e)

@@ -44,7 +44,7 @@ var (
 func fullEntry() Entry {
 	return Entry{
 		Version: topology.Version{Epoch: 1700000000, RV: "123456", NamespaceRV: "9", Generation: 4},
-		UID:     "7d3c", Hash: "abc", Held: true, Offset: 1 << 40,
+		UID:     "7d3c", Hash: "abc", Held: true, Withheld: true, Offset: 1 << 40,
 		DestinationUID: "u", DestinationRV: "77", FieldsHash: "f", Mark: "m",
 	}
 }
@@ -258,9 +258,10 @@ func TestDeletedMarkerExpires(t *testing.T) {
 	c := st.Change(part0)
 	c.Put("gone", Entry{Deleted: true})
 	c.Put("here", Entry{})
+	c.Put("withheld", Entry{Deleted: true, Withheld: true})
 	must(t, c.Commit(nil))
 	must(t, s.db.View(func(txn *badger.Txn) error {
-		for key, want := range map[string]time.Duration{"gone": DeletedTTL, "here": 0} {
+		for key, want := range map[string]time.Duration{"gone": DeletedTTL, "here": 0, "withheld": 0} {
 			item, err := txn.Get(st.key(kindEntry, part0, key))
 			if err != nil {
 				return err

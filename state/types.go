@@ -30,6 +30,9 @@ type Entry struct {
 	Deleted bool
 	// Held: the last record could not be turned into a desired state.
 	Held bool
+	// Withheld: the object, or a part of it, is kept from the destination until a
+	// recovery (processor only). Such an entry stays, deleted or not.
+	Withheld bool
 	// Offset of the record that was applied, in the stage's log.
 	Offset int64
 	// DestinationUID, DestinationRV and FieldsHash are of the response to the

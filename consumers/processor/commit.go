@@ -49,6 +49,7 @@ func (w *partition) commit(ctx context.Context, b *batch, position *state.Positi
 		return err
 	}
 	w.held = b.held
+	w.trackWithheld(b)
 	w.note(func(s *status) { s.held = b.held })
 	if position != nil {
 		w.next = position.Offset

@@ -58,7 +58,7 @@ func compute(rules *topology.Rules, r *topology.Record, old state.Entry, known, 
 		verdict.Err = tooLarge(r, verdict.Body)
 	}
 	c.conflict = verdict.Conflict
-	c.entry = state.Entry{Version: version, UID: r.UID, Offset: r.Offset}
+	c.entry = state.Entry{Version: version, UID: r.UID, Offset: r.Offset, Withheld: verdict.HeldBack && verdict.Err == nil}
 	out := &topology.Record{
 		Key: r.Key, Kind: topology.Object, Version: version, UID: r.UID, ObservedAt: r.ObservedAt,
 		Requested: r.Requested, Entry: verdict.Entry,
@@ -153,12 +153,13 @@ func (w *partition) object(b *batch, r *topology.Record, force bool) error {
 		return nil
 	}
 	if c.excluded && w.leftOut(r, &old) {
-		return w.holdBack(b, r, old, force || old.Hash == distrusted)
+		return w.holdBack(b, r, old, c.entry.Withheld, force || old.Hash == distrusted)
 	}
 	if c.conflict {
 		w.conflict(b, r.Key)
 	}
 	w.sayHeld(r, old, c)
+	w.sayWithheld(r, old, c)
 	c.entry.Mark = w.fullRun.ID
 	// The newest version is remembered even where nothing is appended: it is
 	// what a zombie's record is compared with.

@@ -116,6 +116,9 @@ func (w *partition) finishStretch(ctx context.Context) error {
 		if err := w.sweepUncovered(ctx, b); err != nil {
 			return err
 		}
+		if err := w.sweepWithheld(b); err != nil {
+			return err
+		}
 		w.fullRun.Reached = true
 		if err := w.setJSON(b, metaRun, w.fullRun); err != nil {
 			return err
@@ -221,6 +224,7 @@ func (w *partition) sweepUncovered(ctx context.Context, b *batch) error {
 			return nil
 		}
 		old := e
+		e.Withheld = false
 		if e.Version.Generation < generation {
 			e.Mark = w.fullRun.ID + heldSuffix
 			w.put(b, name, old, e)

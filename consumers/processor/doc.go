@@ -26,5 +26,5 @@
 // life), stretch.go (what is folded before it is followed), memory.go (what desired holds, and zombies), compute.go (a record's
 // desired record), control.go (control records, the configuration, sweeps),
 // limit.go and judge.go (what a change of the configuration may delete at once),
-// commit.go (append, acknowledge, commit).
+// withheld.go (what is kept for a recovery), commit.go (append, acknowledge, commit).
 package processor

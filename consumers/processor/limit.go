@@ -103,8 +103,9 @@ func moved(rules *topology.Rules, r *topology.Record) bool {
 }
 
 // holdBack leaves desired as it is for a key that the configuration leaves out.
-// again: an older record of another incarnation is the last of its key.
-func (w *partition) holdBack(b *batch, r *topology.Record, old state.Entry, again bool) error {
+// withheld: it is left out until a recovery. again: an older record of another
+// incarnation is the last of its key.
+func (w *partition) holdBack(b *batch, r *topology.Record, old state.Entry, withheld, again bool) error {
 	e := old
 	if old == (state.Entry{}) || old.Deleted {
 		// Somebody downstream holds it: it is tracked, though desired lost it.
@@ -118,7 +119,7 @@ func (w *partition) holdBack(b *batch, r *topology.Record, old state.Entry, agai
 	generation := e.Version.Generation
 	e.Version, e.UID, e.Offset = r.Version, r.UID, r.Offset
 	e.Version.Generation = generation
-	e.Mark = w.fullRun.ID + heldSuffix
+	e.Mark, e.Withheld = w.fullRun.ID+heldSuffix, withheld
 	if again {
 		// What desired held cannot be computed any more. The destination keeps it.
 		e.Held, e.Hash = true, heldHash(reasonHeldBack)
@@ -298,8 +299,11 @@ func (w *partition) release(ctx context.Context) error {
 			return nil
 		}
 		r := &topology.Record{Key: name, Kind: topology.Object, Op: topology.Delete, UID: e.UID, Entry: -1}
-		if uncovered(w.rules, name) {
+		switch {
+		case uncovered(w.rules, name):
 			r.Reason = topology.ReasonUncovered
+		case e.Withheld:
+			r.Reason = topology.SkipHeldBack
 		}
 		old := e
 		e.Version.Generation = max(generation, e.Version.Generation)

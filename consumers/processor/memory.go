@@ -126,7 +126,7 @@ func (w *partition) learn(b *batch, rec *kgo.Record, own map[string]int64) error
 		return nil
 	}
 	delete(w.doubts, r.Key)
-	e := state.Entry{Version: r.Version, UID: r.UID, Hash: r.Hash, Offset: noOffset, Mark: old.Mark}
+	e := state.Entry{Version: r.Version, UID: r.UID, Hash: r.Hash, Offset: noOffset, Mark: old.Mark, Withheld: old.Withheld}
 	switch {
 	case r.Op == topology.Hold:
 		e.Held, e.Hash = true, heldHash(r.Reason)
@@ -310,6 +310,9 @@ func (w *partition) load() error {
 		return err
 	}
 	w.recount = w.fullRun.Holding
+	if err := w.loadWithheld(); err != nil {
+		return err
+	}
 	conflict, _, err := w.State.Meta(w.id, metaConflict)
 	if err != nil {
 		return fmt.Errorf("reading the state: %w", err)

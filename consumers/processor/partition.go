@@ -44,6 +44,8 @@ type partition struct {
 	// doubts are the keys behind whose record an older one landed, at an offset.
 	doubts map[string]int64
 	held   int64
+	// withheld are the keys that are kept from the destination until a recovery.
+	withheld map[string]bool
 
 	fullRun  run
 	deferred []deferral
@@ -112,6 +114,7 @@ func (w *partition) open(ctx context.Context) error {
 		}
 		ok, w.known, w.held, w.fullRun, w.deferred = false, 0, 0, run{}, nil
 		w.baseline, w.recount = nil, false
+		w.setWithheld(nil)
 	}
 	w.known = max(w.known, out.Start)
 	if err := w.catchUp(ctx, out.End); err != nil {

@@ -264,5 +264,6 @@ func (p *Processor) Report(out *v1alpha1.LiveSynchronizationStatus) {
 		c.Reason, c.Message = "ObjectsHeld", fmt.Sprintf("%d objects cannot be computed and are left as they are at the destination", held)
 	}
 	out.Components = append(out.Components, c)
+	out.HeldBack = reportWithheld(statuses)
 	reportConditions(out, conflict, rejected, p.blockedMessage(statuses))
 }

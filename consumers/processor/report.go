@@ -30,6 +30,7 @@ type status struct {
 	trouble            string
 	conflict, rejected string
 	share              share
+	withheld           []string // sorted; never changed once it is here
 }
 
 func (w *partition) status() status {

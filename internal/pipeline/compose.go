@@ -160,6 +160,14 @@ func merge(st *v1alpha1.LiveSynchronizationStatus, p v1alpha1.LiveSynchronizatio
 	}
 	st.Failing = append(st.Failing, p.Failing...)
 	st.Failing = st.Failing[:min(len(st.Failing), maxFailing)]
+	if h := p.HeldBack; h != nil {
+		if st.HeldBack == nil {
+			st.HeldBack = &v1alpha1.HeldBackObjects{}
+		}
+		st.HeldBack.Count += h.Count
+		st.HeldBack.Objects = append(st.HeldBack.Objects, h.Objects...)
+		st.HeldBack.Objects = st.HeldBack.Objects[:min(len(st.HeldBack.Objects), maxFailing)]
+	}
 	st.Objects.Total += p.Objects.Total
 	st.Objects.Sync += p.Objects.Sync
 	st.Objects.OutOfSync += p.Objects.OutOfSync

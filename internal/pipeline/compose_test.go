@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -71,6 +72,9 @@ func TestCompose(t *testing.T) {
 		"a warning": {func(f *facts) {
 			f.parts[0].Conditions = []metav1.Condition{{Type: "Conflict", Status: "True"}}
 		}, v1alpha1.StateReady, "InSync"},
+		"webhooks are held back": {func(f *facts) {
+			f.parts[1].HeldBack = &v1alpha1.HeldBackObjects{Count: 1, Objects: []string{"a"}}
+		}, v1alpha1.StateReady, "InSync"},
 		"the source is down": {func(f *facts) {
 			f.conditions[0] = metav1.Condition{Type: "SourceReachable", Status: "False", Reason: "Unreachable"}
 		}, v1alpha1.StateProgressing, "SourceUnreachable"},
@@ -92,7 +96,17 @@ func TestCompose(t *testing.T) {
 		})
 	}
 
+	some := good()
+	some.parts[0].HeldBack = &v1alpha1.HeldBackObjects{Count: 60, Objects: slices.Repeat([]string{"a"}, maxFailing)}
+	some.parts[1].HeldBack = &v1alpha1.HeldBackObjects{Count: 1, Objects: []string{"b"}}
+	if got := compose(some).HeldBack; got == nil || got.Count != 61 || len(got.Objects) != maxFailing {
+		t.Errorf("held back: %+v; want 61, of which %d are named", got, maxFailing)
+	}
+
 	st := compose(good())
+	if st.HeldBack != nil {
+		t.Errorf("held back: %+v; want nothing", st.HeldBack)
+	}
 	if st.Lag.Duration != 2*time.Second {
 		t.Errorf("lag %s: want the largest, 2s", st.Lag.Duration)
 	}

@@ -32,6 +32,7 @@ func sample() Process {
 				VerifiedAt: &verified, RPO: &metav1.Duration{Duration: 4 * time.Second},
 				Conditions: []metav1.Condition{{Type: "Ready", Status: "False", Reason: "ObjectsFailing", Message: "objects that cannot be applied: 1"}},
 				Components: []v1alpha1.ComponentStatus{{Name: "synchronizer", Ready: true}, {Name: "reconciler", Reason: "Restarting", Message: "boom"}},
+				HeldBack:   &v1alpha1.HeldBackObjects{Count: 5, Objects: []string{"e/v1/as//1", "e/v1/as//2", "e/v1/as//3", "e/v1/as//4"}},
 				Failing:    []v1alpha1.FailingObject{{Object: "core/v1/configmaps/a/b", Reason: "NotOwned", Message: "made by kubectl", NextTry: &next}},
 			},
 		}, {Namespace: "other", Name: "new", Suspend: true, CreatedAt: at, Status: v1alpha1.LiveSynchronizationStatus{State: v1alpha1.StateSuspended}}},
@@ -50,6 +51,7 @@ other       new    true        Suspended     0         0             0        un
 default/pre
   not ready: ObjectsFailing: objects that cannot be applied: 1
   component reconciler: Restarting: boom
+  webhooks held back until a recovery: 5, such as e/v1/as//1, e/v1/as//2, e/v1/as//3
   failing core/v1/configmaps/a/b: NotOwned: made by kubectl, tried again at 2026-11-23T12:00:10Z
 
 manifests: in error, those read at 2026-11-23T11:00:00Z stay in effect:

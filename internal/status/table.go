@@ -64,6 +64,9 @@ func details(b *strings.Builder, l LiveSynchronization) {
 			add("condition %s=%s: %s", c.Type, c.Status, reason(c.Reason, c.Message))
 		}
 	}
+	if h := l.Status.HeldBack; h != nil {
+		add("webhooks held back until a recovery: %d, such as %s", h.Count, strings.Join(h.Objects[:min(len(h.Objects), 3)], ", "))
+	}
 	for _, f := range l.Status.Failing {
 		next := ""
 		if f.NextTry != nil {
