@@ -268,4 +268,6 @@ func (s *S3) Client() *s3.Client {
 }
 
 // File is where the content of an object lies, for tests that damage it.
-func (s *S3) File(bucket, path string) string { return s.path("buckets", bucket, filepath.FromSlash(path)) }
+func (s *S3) File(bucket, path string) string {
+	return s.path("buckets", bucket, filepath.FromSlash(path))
+}
