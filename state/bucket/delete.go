@@ -11,14 +11,20 @@ import (
 )
 
 // Delete removes what is at a path, of a version not newer than the given one;
-// nothing there is no error. Two requests, one where there is nothing.
+// nothing there is no error. Two requests, one where it is newer.
 func (b *Bucket) Delete(ctx context.Context, path string, v topology.Version) error {
 	for range rounds {
 		at, err := b.head(ctx, path)
 		if err != nil {
 			return err
 		}
-		if !at.found || at.ours && v.Older(at.version) {
+		if !at.found {
+			if sure, err := b.absent(ctx, path); sure || err != nil {
+				return err
+			}
+			continue
+		}
+		if at.ours && v.Older(at.version) {
 			return nil
 		}
 		if err := b.remove(ctx, path, at.etag); !errors.Is(err, errConflict) {

@@ -51,9 +51,10 @@ func Reason(err error) string {
 	return Failing
 }
 
-// codes of S3 and its like, by what they mean for a user.
+// codes of S3 and its like, by what they mean for a user. XAdminUserNotFound is
+// how versitygw names an unknown accessKeyID.
 var codes = map[string][]string{
-	Unauthorized: {"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidSecurity", "InvalidToken", "ExpiredToken", "TokenRefreshRequired", "AuthFailure", "RequestTimeTooSkewed", "RequestExpired", "NotSignedUp", "Unauthorized", "UnrecognizedClientException"},
+	Unauthorized: {"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidSecurity", "InvalidToken", "ExpiredToken", "TokenRefreshRequired", "AuthFailure", "RequestTimeTooSkewed", "RequestExpired", "NotSignedUp", "Unauthorized", "UnrecognizedClientException", "XAdminUserNotFound"},
 	Forbidden:    {"AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "InvalidPayer", "MethodNotAllowed"},
 	NoSuchBucket: {"NoSuchBucket"},
 	WrongRegion:  {"PermanentRedirect", "TemporaryRedirect", "Redirect", "MovedPermanently", "IllegalLocationConstraintException", "InvalidRegionName", "InvalidRegion"},

@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -24,13 +25,15 @@ type stored struct {
 	opaque bool
 }
 
-// head asks for what is at a path.
+// head asks for what is at a path. The answer to a HEAD has no body, so that
+// "not found" may also be said of the bucket or of the account: whoever does not
+// go on to another request has to make sure, see [Bucket.absent].
 func (b *Bucket) head(ctx context.Context, path string) (stored, error) {
 	var s stored
 	err := b.call(ctx, "looking at "+path, func(ctx context.Context) error {
 		out, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.options.Name, Key: b.key(path)})
 		if err != nil {
-			if missing(err) {
+			if answerIn(err).status == http.StatusNotFound {
 				return nil
 			}
 			return err
@@ -74,11 +77,17 @@ func (b *Bucket) holds(s stored, content []byte) bool {
 		(s.opaque || b.opaqueETags.Load() || s.etag == ETagOf(content))
 }
 
-// missing: there is no object. A missing bucket is something else.
-func missing(err error) bool {
-	a := answerIn(err)
-	return a.code == "NoSuchKey" || a.code == "NotFound" || a.status == http.StatusNotFound && a.code != "NoSuchBucket"
+// absent makes sure that there is no object, after a HEAD said so.
+func (b *Bucket) absent(ctx context.Context, path string) (bool, error) {
+	_, _, err := b.read(ctx, path)
+	if errors.Is(err, ErrNotFound) {
+		return true, nil
+	}
+	return false, err
 }
+
+// missing: there is no object. A missing bucket is something else.
+func missing(err error) bool { return answerIn(err).code == "NoSuchKey" }
 
 func unquote(etag *string) string {
 	if etag == nil {
