@@ -1,7 +1,7 @@
 // Package testcluster starts throwaway servers on this machine: Kubernetes API
 // servers on an etcd of their own (with kube-controller-manager where asked
-// for), and an Apache Kafka. Tests use it through internal/testenv; the demo and
-// the benchmarks use it as it is.
+// for), an Apache Kafka, and an S3 server. Tests use it through internal/testenv;
+// the demo and the benchmarks use it as it is.
 //
 // It guarantees that a started cluster answers (readiness was seen, not waited
 // out), that ports stay the same over stops and starts, and that no child

@@ -1,6 +1,7 @@
-// Package testenv gives tests real servers: Kubernetes API servers and an Apache
-// Kafka. It wraps internal/testcluster: what goes wrong ends the test, and what
-// was started ends with the test (for the shared pair: with the test binary).
+// Package testenv gives tests real servers: Kubernetes API servers, an Apache
+// Kafka and an S3 server. It wraps internal/testcluster: what goes wrong ends
+// the test, and what was started ends with the test (for the shared pair: with
+// the test binary).
 //
 // With -short, tests that ask for a server are skipped; they are never skipped
 // because servers are missing under CI=true.

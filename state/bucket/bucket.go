@@ -1,14 +1,27 @@
 // Package bucket keeps the originals of a LiveSynchronization in a bucket of an
 // S3-compatible object store: one object a key, as the source had it, with what
-// a recovery needs to find out whether and how to restore it.
+// a recovery needs to find out whether and how to restore it. The form is in
+// docs/log-format.md.
+//
+// It guarantees that what is stored is a pure function of the record; that what
+// is read is what was stored ([ErrDamaged]); that an older version never replaces
+// or removes a newer one where the server has conditional writes, and elsewhere
+// as long as nobody else writes at the very moment; and that no error holds a
+// secret.
+//
+// It does not remember what was deleted: an older original put after a newer
+// delete is stored, until the comparison with the log removes it. It creates no
+// buckets.
 package bucket
 
 import (
-	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/afterimage-dr/afterimage/topology"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 // Options say where a bucket is and how to sign in. See v1alpha1.GenericBucket
@@ -33,71 +46,59 @@ var (
 	ErrForeign = errors.New("not an original stored by Afterimage")
 )
 
-// Original is an object as the source had it: the body of its record in changes,
-// and the record's stamp, so that the bucket alone can recover.
-type Original struct {
-	// Path in the bucket, without the prefix; see [Path].
-	Path string
-	Key  topology.Key
-	// LiveSynchronization is <namespace>/<name>.
-	LiveSynchronization                   string
-	Version                               topology.Version
-	UID                                   string
-	NamespaceLabels, NamespaceAnnotations map[string]string
-	// SyncedAt is when the record was appended to the log, so that what is stored
-	// is a pure function of the record.
-	SyncedAt time.Time
-	// Body without the control annotations.
-	Body []byte
-}
-
 // Entry of a listing.
 type Entry struct {
 	// Path without the prefix.
-	Path     string
+	Path string
+	// ETag without quotes; compare it with [ETagOf] the content.
 	ETag     string
 	Size     int64
 	Modified time.Time
 }
 
 // Bucket is one bucket. Safe for concurrent use.
-type Bucket struct{ options Options }
+type Bucket struct {
+	options Options
+	prefix  string // empty, or ends with a slash
+	client  *s3.Client
+	limiter *limiter
+	timing  timing
 
-// New makes a client; it does not connect yet.
-func New(o Options) (*Bucket, error) { return &Bucket{options: o}, nil }
-
-// Probe tells whether the bucket can be used; [Reason] names the trouble.
-func (b *Bucket) Probe(context.Context) error { panic("not built yet") }
-
-// Reason names an error in one word: Unreachable, Unauthorized, Forbidden,
-// NoSuchBucket, WrongRegion, SlowDown, or Failing.
-func Reason(error) string { panic("not built yet") }
-
-// Path of an original: <namespace>/<name>/<group>-<version>-<resource>/<object
-// namespace>.<object name>, the first two those of the LiveSynchronization.
-func Path(namespace, name string, key topology.Key) string { panic("not built yet") }
-
-// FromRecord is the original that a record of changes holds.
-func FromRecord(namespace, name string, r *topology.Record) (Original, error) {
-	panic("not built yet")
+	// unconditional: the server refuses conditional writes. Learned once.
+	unconditional atomic.Bool
+	// opaqueETags: the server's ETags are not the MD5 of the content, so they
+	// say nothing. Learned from the answers to writes.
+	opaqueETags atomic.Bool
 }
 
-// Put stores an original unless a newer version is stored already; stored is
-// false then. An object that is there with the same content is not written again.
-func (b *Bucket) Put(ctx context.Context, o Original) (stored bool, err error) {
-	panic("not built yet")
+// New makes a client; it does not connect yet. An error is one of the options.
+func New(o Options) (*Bucket, error) {
+	for name, value := range map[string]string{
+		"endpoint": o.Endpoint, "bucket name": o.Name,
+		"accessKeyID": o.AccessKeyID, "secretAccessKey": o.SecretAccessKey,
+	} {
+		if strings.TrimSpace(value) == "" {
+			return nil, fmt.Errorf("bucket %q at %q: the %s is empty", o.Name, o.Endpoint, name)
+		}
+	}
+	if o.Region == "" {
+		o.Region = regionOf(o.Endpoint)
+	}
+	client, err := newClient(o)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %q at %q: %w", o.Name, o.Endpoint, err)
+	}
+	b := &Bucket{options: o, client: client, limiter: newLimiter(maxConcurrency), timing: realTiming}
+	if prefix := strings.Trim(o.Prefix, "/"); prefix != "" {
+		b.prefix = prefix + "/"
+	}
+	// Google documents no conditional writes for signatures of this kind.
+	b.unconditional.Store(isGoogle(o.Endpoint))
+	return b, nil
 }
 
-// Get reads an original and verifies it: ErrNotFound, ErrDamaged, ErrForeign.
-func (b *Bucket) Get(ctx context.Context, path string) (Original, error) { panic("not built yet") }
-
-// Delete removes what is at a path, of a version not newer than the given one;
-// nothing there is no error.
-func (b *Bucket) Delete(ctx context.Context, path string, v topology.Version) error {
-	panic("not built yet")
-}
-
-// List calls fn for every object under a path prefix, in the order of the paths.
-func (b *Bucket) List(ctx context.Context, prefix string, fn func(Entry) error) error {
-	panic("not built yet")
+// key of a path in the bucket.
+func (b *Bucket) key(path string) *string {
+	key := b.prefix + path
+	return &key
 }
