@@ -58,17 +58,20 @@ func (f *facts) heartbeat(r *topology.Record) {
 	if !v.After(f.verified) {
 		return // a listener that just began knows nothing yet
 	}
+	// What was missed is dated when it was learned of, at the latest now: a verified
+	// moment is one whose changes are all in the log, not yet one they are dated at.
+	caughtUp := r.Moment()
 	if f.firstVerified.IsZero() {
 		f.firstVerified = r.AppendedAt
 	} else if v.Sub(f.verified) > unverifiedAfter {
-		f.gaps = append(f.gaps, Gap{From: f.verified, To: v, Why: "the source could not be read in full"})
+		f.gaps = append(f.gaps, Gap{From: f.verified, To: caughtUp, Why: "the source could not be read in full"})
 	}
 	f.verified = v
 	f.open = slices.DeleteFunc(f.open, func(g Gap) bool {
 		if v.Before(g.To) {
 			return false
 		}
-		g.To = v // until then nobody had looked at everything
+		g.To = later(g.To, caughtUp)
 		f.gaps = append(f.gaps, g)
 		return true
 	})
