@@ -92,6 +92,7 @@ func newWorld(t testing.TB, seed uint64, log Log, configs map[string]string) *wo
 	}
 	w.listed("core/v1/configmaps")
 	w.beat(time.Now())
+	time.Sleep(2 * time.Millisecond) // the log's time is in milliseconds
 	return w
 }
 
