@@ -3,7 +3,7 @@
 // checks that both ended equal. Quote its ratios, not its seconds: both sides
 // share the machine with two API servers, and machines differ.
 //
-//	go run ./bench [-rounds 3] [-objects 5000] [-memory 10000,50000] [-only cold,lag,resync,memory]
+//	go run ./bench [-rounds 3] [-objects 5000] [-memory 10000,50000] [-only cold,lag,resync,history,memory]
 //
 // The rows:
 //
@@ -15,5 +15,9 @@
 //     sustain, Afterimage over that loop.
 //   - resync: writes to the destination during full comparisons that find
 //     nothing to do; the goal is 0.
+//   - history: computing the source's state at a moment, bodies included, from
+//     100,000 events over 10,000 keys in the embedded log, over one LIST of 10,000
+//     such objects; and, in seconds, the audit of one object in a log of 1,000,000
+//     changes and as many outcomes.
 //   - memory: anonymous resident memory (RssAnon) with 50,000 objects over 10,000.
 package main

@@ -237,12 +237,10 @@ func Decode(k *kgo.Record) (Record, error) {
 			return Record{}, fmt.Errorf("%s/%d@%d: header %s: %w", k.Topic, k.Partition, k.Offset, k.Headers[i].Key, err)
 		}
 	}
-	switch {
-	case schema == 0:
-		return Record{}, fmt.Errorf("%s/%d@%d: no %q header: not a record of Afterimage", k.Topic, k.Partition, k.Offset, hSchema)
-	case schema > SchemaVersion:
-		return Record{}, fmt.Errorf("%s/%d@%d: schema %d is newer than %d: upgrade Afterimage before it reads this topic", k.Topic, k.Partition, k.Offset, schema, SchemaVersion)
-	case (r.Kind != Object) != IsControl(r.Key):
+	if err := checkSchema(k, schema); err != nil {
+		return Record{}, err
+	}
+	if (r.Kind != Object) != IsControl(r.Key) {
 		return Record{}, fmt.Errorf("%s/%d@%d: key %q does not fit kind %q", k.Topic, k.Partition, k.Offset, r.Key, r.Kind)
 	}
 	if r.Kind == Object {
@@ -251,6 +249,29 @@ func Decode(k *kgo.Record) (Record, error) {
 		}
 	}
 	return r, nil
+}
+
+// checkSchema tells whether this Afterimage can read the record.
+func checkSchema(k *kgo.Record, schema int) error {
+	switch {
+	case schema == 0:
+		return fmt.Errorf("%s/%d@%d: no %q header: not a record of Afterimage", k.Topic, k.Partition, k.Offset, hSchema)
+	case schema > SchemaVersion:
+		return &NewerSchemaError{Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Schema: schema}
+	}
+	return nil
+}
+
+// NewerSchemaError: a record was written by a newer Afterimage.
+type NewerSchemaError struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Schema    int
+}
+
+func (e *NewerSchemaError) Error() string {
+	return fmt.Sprintf("%s/%d@%d: schema %d is newer than %d: upgrade Afterimage before it reads this topic", e.Topic, e.Partition, e.Offset, e.Schema, SchemaVersion)
 }
 
 func parseMoment(s string) (time.Time, error) {

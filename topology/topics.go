@@ -3,6 +3,7 @@ package topology
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 )
 
 // Topics of one LiveSynchronization, all keyed and partitioned alike, so that
@@ -40,4 +41,23 @@ func TopicsFor(namespace, name string) Topics {
 func GroupFor(namespace, name, component string) string {
 	t := TopicsFor(namespace, name).Changes
 	return t[:len(t)-len("changes")] + component
+}
+
+// TopicsOf returns the topics that belong to a changes topic, and the namespace of
+// their LiveSynchronization and its name (a hash where the name was too long); ok is
+// false where the name is not one of TopicsFor.
+func TopicsOf(changes string) (t Topics, namespace, name string, ok bool) {
+	base, ok := strings.CutSuffix(changes, ".changes")
+	if !ok {
+		return Topics{}, "", "", false
+	}
+	rest, ok := strings.CutPrefix(base, "afterimage.")
+	if !ok {
+		return Topics{}, "", "", false
+	}
+	namespace, name, ok = strings.Cut(rest, ".")
+	if !ok || namespace == "" || name == "" {
+		return Topics{}, "", "", false
+	}
+	return Topics{Changes: changes, Desired: base + ".desired", Outcomes: base + ".outcomes", Requests: base + ".requests"}, namespace, name, true
 }

@@ -40,25 +40,10 @@ type configBody struct {
 	Aliases map[string]string `json:"aliases,omitempty"`
 }
 
-// listedBody is the body of a Listed record.
-type listedBody struct {
-	ResourceVersion string `json:"resourceVersion"`
-	// Fresh: the listing was a consistent read, and every key it did not show has
-	// been appended as deleted. Not so while the breaker holds deletes back.
-	Fresh bool      `json:"fresh"`
-	At    time.Time `json:"at"`
-}
-
 // heartbeatBody is the body of a Heartbeat record: what survives of the
 // listener's memory when its disk is lost.
 type heartbeatBody struct {
 	ResourceVersions map[string]string `json:"resourceVersions,omitempty"`
-}
-
-// gapBody is the body of a Gap record.
-type gapBody struct {
-	From time.Time `json:"from"`
-	To   time.Time `json:"to"`
 }
 
 func (f facts) clone() facts {
@@ -101,8 +86,8 @@ func (f *facts) apply(r *topology.Record) {
 			}
 		}
 	case topology.Listed:
-		var b listedBody
-		subject := r.Key[min(len(r.Key), len(topology.ControlKey(topology.Listed, ""))+1):]
+		var b topology.ListedBody
+		subject := topology.ListedSubject(r.Key)
 		if current && json.Unmarshal(r.Body, &b) == nil {
 			f.see(subject, b.ResourceVersion)
 		}
@@ -120,10 +105,7 @@ func (f *facts) see(subject, rv string) {
 }
 
 // subjectOf names a resource in control records: <group|core>/<version>/<resource>.
-func subjectOf(k topology.Key) string {
-	p := topology.ResourcePrefix(k.GVR())
-	return p[:len(p)-1]
-}
+func subjectOf(k topology.Key) string { return topology.Subject(k.GVR()) }
 
 // olderRV tells whether a resourceVersion is provably older than another.
 func olderRV(a, b string) bool {

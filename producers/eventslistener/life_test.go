@@ -263,7 +263,7 @@ func TestGapIsMarked(t *testing.T) {
 	time.Sleep(time.Second)
 	w.start()
 	w.eventually("gap marked in every partition", func() bool { return len(w.ofKind(topology.Gap)) == testPartitions })
-	var g gapBody
+	var g topology.GapBody
 	if err := json.Unmarshal(w.ofKind(topology.Gap)[0].Body, &g); err != nil || g.To.Sub(g.From) < 900*time.Millisecond {
 		t.Errorf("gap %+v, %v", g, err)
 	}

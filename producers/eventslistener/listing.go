@@ -230,7 +230,7 @@ func (h *objects) complete(ctx context.Context, l *listing) error {
 	if blocked {
 		time.AfterFunc(blockedAgain, h.lf.relist)
 	}
-	body, _ := json.Marshal(listedBody{ResourceVersion: l.rv, Fresh: !blocked, At: l.began.UTC()}) // plain data always marshals
+	body, _ := json.Marshal(topology.ListedBody{ResourceVersion: l.rv, Fresh: !blocked, At: l.began.UTC()}) // plain data always marshals
 	return t.m.broadcast(ctx, topology.Record{
 		Key: topology.ControlKey(topology.Listed, h.lf.subject), Kind: topology.Listed,
 		Version: topology.Version{Epoch: t.epoch.Load(), RV: l.rv}, Body: body,

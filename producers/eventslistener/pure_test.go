@@ -159,7 +159,7 @@ func TestFacts(t *testing.T) {
 	var f facts
 	body := func(v any) []byte { b, _ := json.Marshal(v); return b }
 	f.apply(&topology.Record{Kind: topology.Object, Key: "core/v1/configmaps/a/b", Version: topology.Version{Epoch: 5, RV: "90"}})
-	f.apply(&topology.Record{Kind: topology.Listed, Key: topology.ControlKey(topology.Listed, "core/v1/configmaps"), Version: topology.Version{Epoch: 5}, Body: body(listedBody{ResourceVersion: "100"})})
+	f.apply(&topology.Record{Kind: topology.Listed, Key: topology.ControlKey(topology.Listed, "core/v1/configmaps"), Version: topology.Version{Epoch: 5}, Body: body(topology.ListedBody{ResourceVersion: "100"})})
 	f.apply(&topology.Record{Kind: topology.Heartbeat, Key: topology.ControlKey(topology.Heartbeat, ""), Version: topology.Version{Epoch: 5}, Body: body(heartbeatBody{ResourceVersions: map[string]string{"apps/v1/deployments": "7", "core/v1/configmaps": "99"}})})
 	want := map[string]string{"core/v1/configmaps": "100", "apps/v1/deployments": "7"}
 	if diff := cmp.Diff(want, f.Seen); diff != "" {

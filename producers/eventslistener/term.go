@@ -321,7 +321,7 @@ func (t *term) markGap(ctx context.Context) error {
 	if from.IsZero() || to.Sub(from) < 2*t.opts.Heartbeat {
 		return nil
 	}
-	body, _ := json.Marshal(gapBody{From: from, To: to}) // plain data always marshals
+	body, _ := json.Marshal(topology.GapBody{From: from, To: to}) // plain data always marshals
 	return t.m.broadcast(ctx, topology.Record{
 		// One key for each gap, so that compaction keeps them all.
 		Key: topology.ControlKey(topology.Gap, strconv.FormatInt(from.Unix(), 10)), Kind: topology.Gap,

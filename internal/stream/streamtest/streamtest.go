@@ -33,6 +33,8 @@ func Run(t *testing.T, target Target) {
 		{"ReadPassesOverWhatIsGone", readBounds},
 		{"FoldKnowsTheLast", foldKnowsTheLast},
 		{"AtFindsARecord", atFindsARecord},
+		{"SinceAMoment", sinceAMoment},
+		{"TopicsAndSettings", topicsAndSettings},
 		{"TailFollows", tailFollows},
 		{"TailsOfOnePartition", tailsOfOnePartition},
 		{"TailReopenedElsewhere", tailReopenedElsewhere},
