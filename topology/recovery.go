@@ -85,6 +85,20 @@ func (r *Recovery) Patch(entry int, key Key, form Form, body []byte) ([]byte, er
 	return e.copied.apply(key, body)
 }
 
+// Operations returns fromPatch of an entry for a live object as RFC 6902 operations
+// that a server can apply by itself; ok is false where it could not do the same
+// (skipIfNotFoundOnDelete), or there is no patch.
+func (r *Recovery) Operations(entry int) (operations []map[string]*json.RawMessage, ok bool) {
+	e := r.entry(entry)
+	if e.hash == "" || e.live.options.AllowMissingPathOnRemove {
+		return nil, false
+	}
+	for _, op := range e.live.operations {
+		operations = append(operations, op)
+	}
+	return operations, true
+}
+
 // PatchHash identifies the patch of an entry, with its options, for the mark that
 // keeps it from being applied twice. Empty without a patch.
 func (r *Recovery) PatchHash(entry int) string { return r.entry(entry).hash }

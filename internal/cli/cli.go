@@ -66,6 +66,7 @@ Volume data is not replicated: objects are, what is on disks is not.
 
   afterimage run -f manifests/     replicate what the manifests say
   afterimage status                how far the standby is, and what fails
+  afterimage recover -f manifests/ bring the applications up at the destination
   afterimage audit                 who changed what, and what became of it
   afterimage demo                  see it work between two throwaway clusters`,
 		SilenceUsage:  true,
@@ -84,7 +85,7 @@ Volume data is not replicated: objects are, what is on disks is not.
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), statusCommand(), auditCommand(), versionCommand(), demoCommand())
+	root.AddCommand(runCommand(), recoverCommand(), resumeCommand(), statusCommand(), auditCommand(), versionCommand(), demoCommand())
 	root.SuggestionsMinimumDistance = 2
 	root.SetVersionTemplate(versionLine())
 	root.CompletionOptions.HiddenDefaultCmd = true

@@ -43,6 +43,8 @@ const patience = 30 * time.Second
 //	status POINTER=JSON…      waits until afterimage status says so
 //	failing KEY REASON [TEXT] waits until the object is shown as failing
 //	condition TYPE STATUS     waits for a condition
+//	[!] recover [FLAG…] [/POINTER=JSON…]  runs afterimage recover and looks at its report
+//	resume                    runs afterimage resume
 //	confirm-prune FILE        confirms what the PruneBlocked condition asks, in the manifest
 func TestScenarios(t *testing.T) {
 	if testing.Short() {
@@ -63,6 +65,9 @@ func TestScenarios(t *testing.T) {
 			"status":      cmdStatus,
 			"failing":     cmdFailing,
 			"condition":   cmdCondition,
+
+			"recover": cmdRecover,
+			"resume":  cmdResume,
 
 			"confirm-prune":    cmdConfirmPrune,
 			"source-down":      func(ts *testscript.TestScript, _ bool, _ []string) { rigOf(ts).source.cluster.down() },

@@ -1,0 +1,76 @@
+package restorer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// outcome is the body of a recovery's record in outcomes; it reads like those of
+// the synchronizer.
+type outcome struct {
+	Op             topology.Op `json:"op"`
+	Result         Action      `json:"result"`
+	Version        string      `json:"version,omitempty"`
+	DestinationUID string      `json:"destinationUID,omitempty"`
+	Reason         string      `json:"reason,omitempty"`
+	Message        string      `json:"message,omitempty"`
+	// Term of the recovery's fence.
+	Term int64     `json:"term,omitempty"`
+	At   time.Time `json:"at"`
+}
+
+// note appends what was done to outcomes, for audit. A log that is lost has
+// nothing to note it in.
+func (r *Restorer) note(ctx context.Context) error {
+	if r.Outcomes == nil || r.DryRun {
+		return nil
+	}
+	r.progress.phase("noting the results")
+	w, err := r.Outcomes.Client.Writer()
+	if err != nil {
+		return fmt.Errorf("noting the results: %w", err)
+	}
+	defer w.Close()
+	now := time.Now().UTC()
+	failed := make(chan error, 1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, res := range r.results {
+		if _, err := topology.ParseKey(key); err != nil || res.Action == Unchanged || res.Action == Kept {
+			continue
+		}
+		e := r.live.get(key)
+		o := outcome{Op: topology.Update, Result: res.Action, Reason: res.Reason, Message: res.Message, Term: r.term, At: now}
+		rec := topology.Record{Key: key, Kind: topology.Object, Op: topology.Update, Writer: r.Outcomes.Writer, Reason: string(res.Action)}
+		if res.Action == Deleted {
+			o.Op, rec.Op = topology.Delete, topology.Delete
+		}
+		if e != nil {
+			o.Version, o.DestinationUID, rec.Version = e.version.String(), e.pre.UID, e.version
+		}
+		rec.Body, _ = json.Marshal(o) // plain data always marshals
+		w.Append(ctx, rec.Encode(r.Outcomes.Topic, topology.PartitionOf(key, r.Outcomes.Partitions)), func(_ *kgo.Record, err error) {
+			if err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
+			}
+		})
+	}
+	if err := w.Flush(ctx); err != nil {
+		return fmt.Errorf("noting the results: %w", err)
+	}
+	select {
+	case err := <-failed:
+		return fmt.Errorf("noting the results: %w", err)
+	default:
+		return nil
+	}
+}

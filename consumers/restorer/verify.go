@@ -1,0 +1,60 @@
+package restorer
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+var errNotOurs = errors.New("the object at the destination is not one of ours under this key any more")
+
+// notEmptyError: deleting it would delete what others put under it.
+type notEmptyError struct{ what string }
+
+func (e *notEmptyError) Error() string {
+	return "it still holds what Afterimage did not put there: " + e.what
+}
+
+// verify looks at the destination once more: whatever was written or found to be
+// as it must be is there, the very object, with the mark of this recovery. What
+// somebody changed on it since is theirs.
+func (r *Restorer) verify(ctx context.Context) error {
+	seen := map[string]written{}
+	var mu sync.Mutex
+	g, inner := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for _, gvr := range r.resources() {
+		g.Go(func() error {
+			return r.surveyOf(inner, gvr, func(key topology.Key, m *kube.Meta) {
+				if m.DeletionTimestamp != nil {
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				seen[key.String()] = written{uid: m.UID, mark: m.Annotations[topology.RecoveredAnnotation]}
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, was := range r.wrote {
+		res := r.results[key]
+		if res.Action == Failed || res.Action == Deleted || seen[key] == was {
+			continue
+		}
+		message := "it was written, and is not at the destination any more"
+		if _, there := seen[key]; there {
+			message = "it was written, and somebody has replaced it at the destination since"
+		}
+		r.results[key] = Result{Key: key, Action: Failed, Reason: ReasonLost, Message: message, Note: res.Note}
+	}
+	return nil
+}
