@@ -223,9 +223,9 @@ func (r *Restorer) settle(o *original, d *decision, res Result) {
 	if res.Action == Failed {
 		failed = 1
 	}
-	r.done += 1
+	r.done++
 	if again {
-		r.done -= 1
+		r.done--
 		if before.Action == Failed {
 			failed--
 		}

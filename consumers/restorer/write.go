@@ -85,7 +85,21 @@ func (a *attempt) failed(ctx context.Context, err error) (Result, error) {
 	if reason == owned.ReasonNotServed {
 		a.r.served.Forget(a.o.key.Group, a.o.key.Resource)
 	}
+	if reason == owned.ReasonNamespaceMissing && a.r.DryRun && a.r.wouldMake(a.o.key.Namespace) {
+		return Result{Key: a.o.keyText, Action: Restored, Note: "not tried: its namespace would be created first"}, nil
+	}
 	return a.fail(reason, message), nil
+}
+
+// wouldMake tells whether a dry run would have made a namespace.
+func (r *Restorer) wouldMake(namespace string) bool {
+	if r.spaces.pretended(namespace) {
+		return true
+	}
+	key := topology.Key{Version: "v1", Resource: "namespaces", Name: namespace}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.results[key.String()].Action == Restored
 }
 
 func (a *attempt) fail(reason, message string) Result {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -19,6 +20,9 @@ func cmdRecover(ts *testscript.TestScript, neg bool, args []string) {
 	command := []string{"recover", "-f", r.manifestDir(), "--data-dir", r.dataDir(), "-o", "json"}
 	var wants []string
 	for _, a := range args {
+		if a == "MOMENT" {
+			a = ts.Getenv("MOMENT")
+		}
 		if strings.HasPrefix(a, "/") {
 			wants = append(wants, a)
 		} else {
@@ -41,6 +45,15 @@ func cmdRecover(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("the report: %v", err)
 	}
 	ts.Check(matches(report, wants))
+}
+
+// cmdMoment notes a moment at which everything that was done before is in the log,
+// and nothing that is done after, for recover --at MOMENT.
+func cmdMoment(ts *testscript.TestScript, _ bool, _ []string) {
+	const apart = 200 * time.Millisecond // clocks are read before and after a request
+	time.Sleep(apart)
+	ts.Setenv("MOMENT", time.Now().UTC().Format(time.RFC3339Nano))
+	time.Sleep(apart)
 }
 
 // cmdResume runs afterimage resume.

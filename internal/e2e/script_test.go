@@ -44,6 +44,7 @@ const patience = 30 * time.Second
 //	failing KEY REASON [TEXT] waits until the object is shown as failing
 //	condition TYPE STATUS     waits for a condition
 //	[!] recover [FLAG…] [/POINTER=JSON…]  runs afterimage recover and looks at its report
+//	moment                    notes a moment for recover --at MOMENT
 //	resume                    runs afterimage resume
 //	confirm-prune FILE        confirms what the PruneBlocked condition asks, in the manifest
 func TestScenarios(t *testing.T) {
@@ -67,6 +68,7 @@ func TestScenarios(t *testing.T) {
 			"condition":   cmdCondition,
 
 			"recover": cmdRecover,
+			"moment":  cmdMoment,
 			"resume":  cmdResume,
 
 			"confirm-prune":    cmdConfirmPrune,

@@ -72,14 +72,21 @@ func (c *Client) Delete(ctx context.Context, r Resource, key topology.Key, p Pre
 		APIVersion    string        `json:"apiVersion"`
 		Propagation   string        `json:"propagationPolicy"`
 		Preconditions preconditions `json:"preconditions"`
-	}{"DeleteOptions", "v1", "Background", preconditions(p)})
+		// In the body, which makes the server ignore the query.
+		DryRun []string `json:"dryRun,omitempty"`
+	}{"DeleteOptions", "v1", "Background", preconditions(p), c.dryRuns()})
 	if err != nil {
 		return err
 	}
 	q := of(http.MethodDelete, r, key)
-	if c.dryRun {
-		q.query = url.Values{"dryRun": {"All"}}
-	}
 	q.body, q.bodyType = body, typeJSON
 	return c.do(ctx, &q, func([]byte) error { return nil })
+}
+
+// dryRuns is what a delete says of a dry run.
+func (c *Client) dryRuns() []string {
+	if c.dryRun {
+		return []string{"All"}
+	}
+	return nil
 }

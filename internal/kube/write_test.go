@@ -85,3 +85,45 @@ func TestWriteErrors(t *testing.T) {
 		t.Errorf("listed a resource that is not served: %v", err)
 	}
 }
+
+// A dry run is checked by the server and changes nothing, a delete included: its
+// options are in its body, which makes the server ignore the query.
+func TestDryRunChangesNothing(t *testing.T) {
+	c, ns := connect(t)
+	dry := c.DryRun()
+	key := keyOf(ns, "a")
+	was := mustCreate(t, c, ns, "a", "1")
+	for name, write := range map[string]func() error{
+		"create": func() error {
+			_, err := dry.Create(t.Context(), configMaps, ns, configMap(ns, "b", "1"), "test")
+			return err
+		},
+		"apply": func() error {
+			_, err := dry.Apply(t.Context(), configMaps, key, configMap(ns, "a", "2"), "test")
+			return err
+		},
+		"json patch": func() error {
+			_, err := dry.JSONPatch(t.Context(), configMaps, key, []byte(`[{"op":"replace","path":"/data/k","value":"2"}]`), "test")
+			return err
+		},
+		"merge patch": func() error {
+			_, err := dry.MergePatch(t.Context(), configMaps, key, []byte(`{"data":{"k":"2"}}`), "test")
+			return err
+		},
+		"delete": func() error { return dry.Delete(t.Context(), configMaps, key, Preconditions{UID: was.UID}) },
+	} {
+		if err := write(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		is, err := c.Get(t.Context(), configMaps, key)
+		if err != nil {
+			t.Fatalf("after a dry run of %s: %v", name, err)
+		}
+		if m := mustMeta(t, is); m.ResourceVersion != was.ResourceVersion {
+			t.Errorf("a dry run of %s changed the object", name)
+		}
+	}
+	if _, err := c.Get(t.Context(), configMaps, keyOf(ns, "b")); err == nil {
+		t.Error("a dry run created an object")
+	}
+}
