@@ -154,6 +154,14 @@ func (d *demo) show(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if equal {
+		if equal, err = d.disaster(ctx, work, run); err != nil {
+			return false, err
+		}
+		if !equal {
+			_, _ = fmt.Fprint(d.Out, "\nThe recovery did NOT bring everything back.\n")
+		}
+	}
 	if d.Stay {
 		d.stay(ctx, run, equal)
 	}
@@ -233,18 +241,15 @@ func (d *demo) report(ctx context.Context, manifests string, work *workload, run
 func (d *demo) stay(ctx context.Context, run *runner, equal bool) {
 	if equal {
 		_, _ = fmt.Fprintf(d.Out, `
-Everything is still running. In another terminal:
+The recovered destination is still running. In another terminal:
 
-  export SOURCE=%[1]s DESTINATION=%[2]s
-  kubectl --kubeconfig $SOURCE -n shop create configmap hello --from-literal=from=source
-  kubectl --kubeconfig $DESTINATION -n shop get configmap hello -o yaml
-  kubectl --kubeconfig $SOURCE -n shop scale deployment web-0 --replicas 5
-  kubectl --kubeconfig $DESTINATION -n shop get deployments        # replicas stay 0: the sample's patch
-  kubectl --kubeconfig $DESTINATION -n shop delete secret credentials-0   # comes back within a minute: resyncPeriod
-  %[3]s status --data-dir %[4]s
+  export DESTINATION=%[1]s
+  kubectl --kubeconfig $DESTINATION get deployments --all-namespaces
+  %[2]s status --data-dir %[3]s
+  %[2]s audit --data-dir %[3]s --livesync everything-else/everything-else --op delete
 
 Ctrl-C stops it and removes everything.
-`, d.kubeconfig("source"), d.kubeconfig("destination"), d.Binary, run.dataDir)
+`, d.kubeconfig("destination"), d.Binary, run.dataDir)
 	} else {
 		_, _ = fmt.Fprintf(d.Out, "\nEverything is still running; logs in %s, kubeconfigs %s and %s. Ctrl-C stops it.\n", run.logs, d.kubeconfig("source"), d.kubeconfig("destination"))
 	}

@@ -47,6 +47,7 @@ spec:
 
 // elsewhere are the resources everythingElse covers.
 var elsewhere = []struct{ group, version, resource string }{
+	{"", "v1", "namespaces"},
 	{"", "v1", "configmaps"},
 	{"", "v1", "secrets"},
 	{"", "v1", "services"},
