@@ -3,6 +3,7 @@ package archiver
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -166,8 +167,8 @@ func (h *health) fail(reason string, err error) {
 }
 
 func (h *health) say(reason string, err error) {
-	attrs := append(logging.Bucket(h.a.asset(), h.a.namespace+"/"+h.a.name+"/"), logging.Err(err))
-	h.log.Failing(h.a.Logger, reason, "bucket cannot be used, it is tried again: "+reason, attrs...)
+	attrs := append(logging.Bucket(h.a.asset(), h.a.folder()), slog.String("reason", reason), logging.Err(err))
+	h.log.Failing(h.a.Logger, reason, "bucket cannot be used, it is tried again", attrs...)
 }
 
 // news wakes who waits. h.mu is held.
