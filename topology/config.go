@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
@@ -37,4 +38,10 @@ func (c Config) Hash() string {
 	b, _ := json.Marshal(c) // plain data always marshals
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:16])
+}
+
+// PruneToken is what a person confirms who wants the deletes that the
+// configuration brings about: alike in every partition, process and component.
+func (c Config) PruneToken() string {
+	return fmt.Sprintf("config-%d-%.8s", c.Generation, c.Hash())
 }

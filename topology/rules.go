@@ -142,6 +142,13 @@ func (r *Rules) Original(rec *Record) Verdict {
 	return r.complete(out, key, rec, body, err)
 }
 
+// InScope tells whether an entry takes a record and nothing keeps it out, without
+// computing anything of it. What cannot be patched, or is held back, is in scope.
+func (r *Rules) InScope(rec *Record) bool {
+	_, _, out := r.take(rec)
+	return out.InScope
+}
+
 // complete fills a verdict in with what the object has become.
 func (r *Rules) complete(out Verdict, key Key, rec *Record, body []byte, err error) Verdict {
 	if out.Body, out.Err = body, err; err == nil {

@@ -199,17 +199,11 @@ func (w *partition) publish(done bool) {
 	s := share{done: done, blocked: w.fullRun.Blocked, tracked: maps.Clone(w.fullRun.Tracked), taken: map[string]int64{}}
 	if w.rules != nil {
 		config := w.rules.Config()
-		s.generation, s.token = config.Generation, pruneToken(config)
+		s.generation, s.token = config.Generation, config.PruneToken()
 	}
 	add(s.taken, w.fullRun.Gone)
 	add(s.taken, w.awaiting)
 	w.note(func(st *status) { st.share = s })
-}
-
-// pruneToken names a configuration, in every partition and process alike: what
-// is confirmed is what it takes.
-func pruneToken(c topology.Config) string {
-	return fmt.Sprintf("config-%d-%.8s", c.Generation, c.Hash())
 }
 
 // countHeld counts what is held back.

@@ -55,7 +55,7 @@ func syncsOf(set *manifest.Set) ([]pipeline.LiveSync, error) {
 		}
 		out = append(out, pipeline.LiveSync{
 			Settings: set.SettingsFor(ls), Generation: ls.Generation,
-			Source: source, Destination: destination, LogLevels: logLevels(ls.Spec.Config.Components),
+			Source: source, Destination: destination, Bucket: set.BucketOptions(set.Bucket(ls)), LogLevels: logLevels(ls.Spec.Config.Components),
 		})
 	}
 	return out, nil
@@ -68,6 +68,7 @@ func logLevels(c v1alpha1.Components) map[string]string {
 		pipeline.Processor:      c.Processor,
 		pipeline.Synchronizer:   c.Synchronizer,
 		pipeline.Reconciler:     c.Reconciler,
+		pipeline.Archiver:       c.Processor, // whose sibling it is; the documented contract names no other
 	} {
 		if component != nil {
 			out[name] = component.LogLevel

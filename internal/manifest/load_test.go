@@ -180,9 +180,10 @@ func TestSettingsFor(t *testing.T) {
 	got.Config.Namespace, got.Config.Name, got.Config.Replication = "", "", v1alpha1.Replication{}
 	want := settings.Settings{
 		ResyncPeriod:       time.Hour,
-		ConcurrentTasks:    map[string]int{"eventslistener": 8, "processor": 4, "synchronizer": 16, "reconciler": 4},
+		ConcurrentTasks:    map[string]int{"eventslistener": 8, "processor": 4, "synchronizer": 16, "reconciler": 4, "archiver": 32},
 		Source:             settings.Asset{Name: "source", Namespace: "default"},
 		Destination:        settings.Asset{Name: "destination", Namespace: "default"},
+		Bucket:             settings.Asset{Name: "originals", Namespace: "default"},
 		LastUpdateUsername: "jane",
 		ConfirmPrune:       "token",
 	}

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+	"github.com/afterimage-dr/afterimage/state/bucket"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -27,6 +29,10 @@ var concurrentTasks = map[string]int{
 	"synchronizer":   32,
 	"reconciler":     4,
 }
+
+// archiverTasks is how many originals are stored at a time where processor, whose
+// sibling the archiver is, has no number of its own: most of an upload is waiting.
+const archiverTasks = 32
 
 // Annotations of a LiveSynchronization that are read here.
 const (
@@ -66,6 +72,37 @@ func (s *Set) Destination(ls *v1alpha1.LiveSynchronization) *v1alpha1.Kubernetes
 	return s.Clusters[types.NamespacedName{Namespace: ls.Namespace, Name: ls.Spec.Config.DestinationName}]
 }
 
+// Bucket is where the originals of a LiveSynchronization are kept; nil: nowhere.
+func (s *Set) Bucket(ls *v1alpha1.LiveSynchronization) *v1alpha1.Bucket {
+	return s.Buckets[types.NamespacedName{Namespace: ls.Namespace, Name: ls.Spec.Config.BucketName}]
+}
+
+// BucketOptions returns how to reach a Bucket of the set, with the credentials of
+// its Secrets; nil for nil.
+func (s *Set) BucketOptions(b *v1alpha1.Bucket) *bucket.Options {
+	if b == nil {
+		return nil
+	}
+	g := b.Spec.Generic
+	secret := func(name, key string) []byte {
+		if secret := s.Secrets[types.NamespacedName{Namespace: b.Namespace, Name: name}]; secret != nil {
+			return secret.Data[key]
+		}
+		return nil
+	}
+	o := &bucket.Options{
+		Endpoint: g.Endpoint, Name: g.Name, UseSSL: g.UseSSL, Region: g.Region, Prefix: g.Prefix, PathStyle: g.PathStyle,
+		InsecureSkipVerify: g.InsecureSkipVerify,
+		// No key has space around it, and many files end with a newline.
+		AccessKeyID:     string(bytes.TrimSpace(secret(b.Spec.CredentialsSecret(), v1alpha1.BucketAccessKeyIDKey))),
+		SecretAccessKey: string(bytes.TrimSpace(secret(b.Spec.CredentialsSecret(), v1alpha1.BucketSecretAccessKeyKey))),
+	}
+	if g.CACertSecretName != "" {
+		o.CA = secret(g.CACertSecretName, v1alpha1.BucketCAKey)
+	}
+	return o
+}
+
 // RESTConfig returns how to reach a cluster of the set: a copy that may be
 // changed. QPS is -1 where the manifest sets none, which leaves pacing to the
 // API server. An error means only that the cluster is not of this set.
@@ -91,6 +128,7 @@ func (s *Set) SettingsFor(ls *v1alpha1.LiveSynchronization) settings.Settings {
 		ConcurrentTasks:    map[string]int{},
 		Source:             asset(s.Source(ls)),
 		Destination:        asset(s.Destination(ls)),
+		Bucket:             bucketAsset(s.Bucket(ls)),
 		LastUpdateTime:     ls.Annotations[lastUpdateTime],
 		LastUpdateUserUID:  ls.Annotations[lastUpdateUserUID],
 		LastUpdateUsername: ls.Annotations[lastUpdateUsername],
@@ -110,6 +148,10 @@ func (s *Set) SettingsFor(ls *v1alpha1.LiveSynchronization) settings.Settings {
 		}
 		out.ConcurrentTasks[name] = n
 	}
+	out.ConcurrentTasks["archiver"] = archiverTasks
+	if p := c.Components.Processor; p != nil && p.ConcurrentTasks != nil {
+		out.ConcurrentTasks["archiver"] = int(*p.ConcurrentTasks)
+	}
 	return out
 }
 
@@ -128,4 +170,11 @@ func asset(c *v1alpha1.KubernetesCluster) settings.Asset {
 		return settings.Asset{}
 	}
 	return settings.Asset{Name: c.Name, Namespace: c.Namespace, ResourceVersion: c.ResourceVersion, UID: string(c.UID)}
+}
+
+func bucketAsset(b *v1alpha1.Bucket) settings.Asset {
+	if b == nil {
+		return settings.Asset{}
+	}
+	return settings.Asset{Name: b.Name, Namespace: b.Namespace, ResourceVersion: b.ResourceVersion, UID: string(b.UID)}
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"log/slog"
 
+	"github.com/afterimage-dr/afterimage/consumers/archiver"
 	"github.com/afterimage-dr/afterimage/consumers/processor"
 	"github.com/afterimage-dr/afterimage/consumers/synchronizer"
 	"github.com/afterimage-dr/afterimage/producers/eventslistener"
@@ -16,11 +17,13 @@ const (
 	Processor      = "processor"
 	Synchronizer   = "synchronizer"
 	Reconciler     = "reconciler"
+	// Archiver runs only where there is a bucket.
+	Archiver = "archiver"
 )
 
 // factories make the components, in the order of the pipeline.
 func (s *shared) factories() []factory {
-	return []factory{s.eventsListener, s.processor, s.synchronizer, s.reconciler}
+	return []factory{s.eventsListener, s.processor, s.synchronizer, s.reconciler, s.archiver}
 }
 
 // component supervises what build makes of the runner's clusters and topics. The
@@ -68,6 +71,19 @@ func (s *shared) reconciler(r *runner) *supervised {
 		return reconciler.New(reconciler.Options{
 			Settings: r.live, Log: s.client, Topics: r.topics, State: s.stage(r, Reconciler), Logger: l,
 			InstanceID: s.instance, Incarnation: s.incarnation, Session: s.session, Source: r.sourceKube, Destination: r.destinationKube,
+		})
+	})
+}
+
+// archiver is nil where no bucket is configured.
+func (s *shared) archiver(r *runner) *supervised {
+	if r.bucket == nil {
+		return nil
+	}
+	return r.component(Archiver, s.instance, func(l *slog.Logger) Component {
+		return archiver.New(archiver.Options{
+			Settings: r.live, Bucket: r.bucket, Log: s.client, Topics: r.topics, State: s.stage(r, Archiver), Logger: l,
+			InstanceID: s.instance, Session: s.session,
 		})
 	})
 }

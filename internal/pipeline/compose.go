@@ -118,6 +118,12 @@ func notReady(f facts, st *v1alpha1.LiveSynchronizationStatus) (reason, message 
 			return what + c.Reason, cmp.Or(c.Message, c.Reason)
 		}
 	}
+	for _, c := range st.Conditions {
+		// Replication goes on without it, but what a recovery would read is stale.
+		if c.Type == "BucketReady" && c.Status != metav1.ConditionTrue {
+			return "Bucket" + c.Reason, cmp.Or(c.Message, c.Reason)
+		}
+	}
 	if len(st.Components) == 0 {
 		return "ComponentNotReady", "no component runs yet"
 	}

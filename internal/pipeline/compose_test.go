@@ -69,6 +69,16 @@ func TestCompose(t *testing.T) {
 		"a configuration is not in effect": {func(f *facts) {
 			f.parts[0].Conditions = []metav1.Condition{{Type: "ConfigurationRejected", Status: "True"}}
 		}, v1alpha1.StateProgressing, "ConfigurationRejected"},
+		"the bucket cannot be used": {func(f *facts) {
+			f.parts[0].Conditions = []metav1.Condition{{Type: "BucketReady", Status: "False", Reason: "Unauthorized"}}
+			f.parts[0].Components = append(f.parts[0].Components, v1alpha1.ComponentStatus{Name: "archiver", Reason: "BucketUnauthorized"})
+		}, v1alpha1.StateProgressing, "BucketUnauthorized"},
+		"the bucket was not probed yet": {func(f *facts) {
+			f.parts[0].Conditions = []metav1.Condition{{Type: "BucketReady", Status: "Unknown", Reason: "NotProbed"}}
+		}, v1alpha1.StateProgressing, "BucketNotProbed"},
+		"the bucket can be used": {func(f *facts) {
+			f.parts[0].Conditions = []metav1.Condition{{Type: "BucketReady", Status: "True", Reason: "Reachable"}}
+		}, v1alpha1.StateReady, "InSync"},
 		"a warning": {func(f *facts) {
 			f.parts[0].Conditions = []metav1.Condition{{Type: "Conflict", Status: "True"}}
 		}, v1alpha1.StateReady, "InSync"},

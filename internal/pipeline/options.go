@@ -8,6 +8,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/afterimage-dr/afterimage/internal/settings"
+	"github.com/afterimage-dr/afterimage/state/bucket"
 )
 
 // DefaultSession of the consumer groups.
@@ -50,8 +51,11 @@ type LiveSync struct {
 	// Source and Destination say how to reach the clusters. A change of either
 	// restarts this LiveSynchronization's components.
 	Source, Destination *rest.Config
+	// Bucket of the originals; nil: none. New credentials take effect while it runs,
+	// another bucket restarts this LiveSynchronization's components.
+	Bucket *bucket.Options
 	// LogLevels by component (eventslistener, processor, synchronizer,
-	// reconciler); a component that is not named has Options.Level.
+	// reconciler, archiver); a component that is not named has Options.Level.
 	LogLevels map[string]string
 }
 

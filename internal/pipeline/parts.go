@@ -33,5 +33,5 @@ type parts struct {
 	factories []factory
 }
 
-// factory makes a supervised component of a runner.
+// factory makes a supervised component of a runner; nil where it needs none.
 type factory func(r *runner) *supervised

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/internal/stream"
+	"github.com/afterimage-dr/afterimage/state/bucket"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -32,7 +34,8 @@ type runner struct {
 	logger *slog.Logger
 	live   *settings.Live
 	topics topology.Topics
-	reach  [2][sha256.Size]byte
+	reach  reach
+	bucket *live.Value[bucket.Options] // nil: none
 	began  time.Time
 
 	source, destination cluster
@@ -61,7 +64,7 @@ func start(ctx context.Context, p *parts, fallback slog.Level, l LiveSync) (*run
 	c := l.Settings.Config
 	r := &runner{
 		parts: p, live: live.New(l.Settings), topics: topology.TopicsFor(c.Namespace, c.Name),
-		reach: [2][sha256.Size]byte{fingerprint(l.Source), fingerprint(l.Destination)},
+		reach: reachOf(l),
 		began: time.Now(), levels: map[string]*slog.LevelVar{}, fallback: fallback, finish: make(chan struct{}),
 		clusters: [2]*probe{{condition: "SourceReachable"}, {condition: "DestinationReachable"}},
 		stream:   metav1.Condition{Type: "StreamReady", Status: metav1.ConditionUnknown, Reason: "Starting"},
@@ -74,8 +77,13 @@ func start(ctx context.Context, p *parts, fallback slog.Level, l LiveSync) (*run
 		return nil, err
 	}
 	r.logger = p.logger("run", "", r.level("run")).With(logging.LiveSynchronization(c.Namespace, c.Name))
+	if l.Bucket != nil {
+		r.bucket = live.New(*l.Bucket)
+	}
 	for _, f := range p.factories {
-		r.components = append(r.components, f(r))
+		if c := f(r); c != nil {
+			r.components = append(r.components, c)
+		}
 	}
 	r.configure(l)
 	r.work, r.stop = context.WithCancel(ctx)
@@ -201,6 +209,9 @@ func (r *runner) configure(l LiveSync) {
 	s := l.Settings
 	s.Config.DestinationUID = r.live.Load().Config.DestinationUID
 	r.live.Set(s)
+	if r.bucket != nil && l.Bucket != nil && !reflect.DeepEqual(r.bucket.Load(), *l.Bucket) {
+		r.bucket.Set(*l.Bucket)
+	}
 }
 
 // level is the log level of a component, which changes with the settings.
@@ -212,7 +223,19 @@ func (r *runner) level(component string) *slog.LevelVar {
 	return r.levels[component]
 }
 
-// reaches tells whether the runner works on the clusters l names.
-func (r *runner) reaches(l LiveSync) bool {
-	return r.reach == [2][sha256.Size]byte{fingerprint(l.Source), fingerprint(l.Destination)}
+// reach is what a runner works on: the clusters, and which bucket if any.
+type reach struct {
+	source, destination [sha256.Size]byte
+	bucket              string
 }
+
+func reachOf(l LiveSync) reach {
+	r := reach{source: fingerprint(l.Source), destination: fingerprint(l.Destination)}
+	if b := l.Bucket; b != nil {
+		r.bucket = b.Endpoint + "/" + b.Name + "/" + b.Prefix
+	}
+	return r
+}
+
+// reaches tells whether the runner works on the clusters and the bucket l names.
+func (r *runner) reaches(l LiveSync) bool { return r.reach == reachOf(l) }

@@ -28,10 +28,11 @@ type Settings struct {
 	Suspend bool
 	// ResyncPeriod between two comparisons; 0: never.
 	ResyncPeriod time.Duration
-	// ConcurrentTasks per component (eventslistener, processor, synchronizer, reconciler).
+	// ConcurrentTasks per component (eventslistener, processor, synchronizer,
+	// reconciler, archiver).
 	ConcurrentTasks map[string]int
-	// Source and Destination, for logs.
-	Source, Destination Asset
+	// Source, Destination and Bucket, for logs; Bucket is empty where there is none.
+	Source, Destination, Bucket Asset
 	// LastUpdate of the LiveSynchronization, for logs (SPEC: lastUpdate).
 	LastUpdateTime, LastUpdateUserUID, LastUpdateUsername string
 	// ConfirmPrune and ConfirmSource are what a person confirmed (annotations
