@@ -30,13 +30,13 @@ func fenced(t *testing.T, page string) []string {
 // of Jobs and CronJobs fit in where it says.
 func TestTheReadmeIsRight(t *testing.T) {
 	blocks := fenced(t, "README.md")
-	if len(blocks) != 2 {
-		t.Fatalf("%d YAML blocks; want 2", len(blocks))
+	if len(blocks) != 3 {
+		t.Fatalf("%d YAML blocks; want 3", len(blocks))
 	}
 	dir := write(t, map[string]string{
 		"source.kubeconfig":      kubeconfig("https://source.example"),
 		"destination.kubeconfig": kubeconfig("https://destination.example"),
-		"standby.yaml":           blocks[0] + blocks[1],
+		"standby.yaml":           blocks[0] + blocks[1] + blocks[2],
 	})
 	set, err := Load([]string{dir})
 	if err != nil {
