@@ -20,9 +20,11 @@ var errFault = errors.New("injected fault")
 type fake struct {
 	mu      sync.Mutex
 	objects map[string]stored
-	broken  []string
-	writes  int
-	heads   int
+	// newest version ever written, by path: none may be written below it.
+	newest map[string]topology.Version
+	broken []string
+	writes int
+	heads  int
 
 	// down fails everything; refuse fails writes of a path; lose makes a write take
 	// effect and fail; hang blocks writes of a path until it is closed.
@@ -40,7 +42,9 @@ type stored struct {
 	foreign  bool
 }
 
-func newFake() *fake { return &fake{objects: map[string]stored{}, hang: map[string]chan struct{}{}} }
+func newFake() *fake {
+	return &fake{objects: map[string]stored{}, newest: map[string]topology.Version{}, hang: map[string]chan struct{}{}}
+}
 
 func (f *fake) trouble(ctx context.Context, path string, write bool) error {
 	f.mu.Lock()
@@ -92,6 +96,11 @@ func (f *fake) put(ctx context.Context, o bucket.Original, absent bool) (bool, e
 	if old.original.Key.String() != o.Key.String() && ok && !old.foreign {
 		f.broken = append(f.broken, "two keys share "+o.Path)
 	}
+	// Also where the bucket was emptied or the original deleted meanwhile.
+	if last, ok := f.newest[o.Path]; ok && o.Version.Older(last) {
+		f.broken = append(f.broken, o.Path+" went back from "+last.String()+" to "+o.Version.String())
+	}
+	f.newest[o.Path] = o.Version
 	o.Body = slices.Clone(o.Body)
 	f.objects[o.Path] = stored{original: o, content: string(content)}
 	if f.lose != nil && f.lose(o.Path) {

@@ -180,7 +180,7 @@ func (r *rig) start() {
 	r.Helper()
 	r.a = New(Options{
 		Settings: r.settings, Bucket: r.options, Log: r.log, Topics: r.topics, State: r.store.Stage("archiver"),
-		Logger: logging.New(r.lines, r.level, Component, "c"), InstanceID: "a",
+		Logger: r.logger(), InstanceID: "a",
 		RetryMin: 20 * time.Millisecond, RetryMax: 200 * time.Millisecond, ProbeEvery: 50 * time.Millisecond,
 		MaxPositionAge: r.maxAge, open: r.open, limit: r.limit, fault: r.fault,
 	})
@@ -205,6 +205,8 @@ func (r *rig) start() {
 	}
 	r.stop = func() { cancel(); wg.Wait() }
 }
+
+func (r *rig) logger() *slog.Logger { return logging.New(r.lines, r.level, Component, "c") }
 
 // kill ends it wherever it is.
 func (r *rig) kill() {
