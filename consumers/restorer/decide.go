@@ -89,7 +89,7 @@ func (r *Restorer) decide(ctx context.Context, o *original, live *existing) deci
 	if d.deed != restore {
 		return d
 	}
-	if live.ours() && rec.Version.Older(live.version) && !r.PointInTime && !r.Force {
+	if live.ours() && stateOf(rec, live).Older(live.version) && !r.PointInTime && !r.Force {
 		return refused(ReasonOlder, fmt.Sprintf("the original is of version %s, the destination holds %s: --force restores it all the same", rec.Version, live.version))
 	}
 	return r.target(d, o, rec, &verdict, live, fromOriginal)
@@ -152,8 +152,7 @@ func (r *Restorer) target(d decision, o *original, rec *topology.Record, verdict
 // behind tells whether the destination lacks the newest change of the source, or
 // of the configuration.
 func (r *Restorer) behind(live *existing, rec *topology.Record, verdict *topology.Verdict) bool {
-	now := rec.Version
-	now.Generation = live.version.Generation
+	now := stateOf(rec, live)
 	if live.version.Older(now) {
 		return true
 	}
@@ -161,6 +160,14 @@ func (r *Restorer) behind(live *existing, rec *topology.Record, verdict *topolog
 		return false // its hash is not one of the log
 	}
 	return verdict.Err == nil && live.hash != verdict.Hash && !now.Older(live.version)
+}
+
+// stateOf is the version of a record, to compare with that of an object: records of
+// the source know no configuration.
+func stateOf(rec *topology.Record, live *existing) topology.Version {
+	v := rec.Version
+	v.Generation = live.version.Generation
+	return v
 }
 
 // mark is what this recovery leaves on an object: its term, and what of. The

@@ -17,6 +17,7 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/pipeline"
 	"github.com/afterimage-dr/afterimage/internal/recovery"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+	"github.com/afterimage-dr/afterimage/state/bucket"
 )
 
 // recoverFlags are what recover is told.
@@ -108,7 +109,7 @@ func (f *recoverFlags) run(c *cobra.Command) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	target, destination, asked, err := f.target.load()
+	target, reach, asked, err := f.target.load()
 	if err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func (f *recoverFlags) run(c *cobra.Command) error {
 	defer log.Close()
 	errOut := c.ErrOrStderr()
 	report, err := recovery.Run(ctx, recovery.Request{
-		Target: target, Destination: destination, Log: log, DataDir: absolute(f.dataDir), At: f.moment,
+		Target: target, Destination: reach.destination, Bucket: reach.bucket, Log: log, DataDir: absolute(f.dataDir), At: f.moment,
 		DryRun: f.dryRun, Force: f.force, Progress: showProgress(errOut, isTerminal(errOut)),
 	})
 	if report == nil {
@@ -154,20 +155,27 @@ func (f *recoverFlags) print(w io.Writer, report *restorer.Report) error {
 
 // load reads the manifests and finds what they, or the flag, ask to recover; a
 // Recovery among them is returned too.
-func (f *targetFlags) load() (t manifest.Target, destination *rest.Config, asked *v1alpha1.Recovery, err error) {
+func (f *targetFlags) load() (t manifest.Target, r reach, asked *v1alpha1.Recovery, err error) {
 	var options []manifest.Option
 	if f.allowExec {
 		options = append(options, manifest.AllowKubeconfigExec())
 	}
 	set, err := manifest.Load(f.files, options...)
 	if err != nil {
-		return t, nil, nil, err
+		return t, r, nil, err
 	}
 	if t, asked, err = f.choose(set); err != nil {
-		return t, nil, nil, err
+		return t, r, nil, err
 	}
-	destination, err = set.RESTConfig(t.Destination)
-	return t, destination, asked, err
+	r.bucket = set.BucketOptions(t.Bucket)
+	r.destination, err = set.RESTConfig(t.Destination)
+	return t, r, asked, err
+}
+
+// reach is how to reach what a recovery works on.
+type reach struct {
+	destination *rest.Config
+	bucket      *bucket.Options
 }
 
 func (f *targetFlags) choose(set *manifest.Set) (manifest.Target, *v1alpha1.Recovery, error) {
@@ -231,13 +239,13 @@ changed becomes as the source, or the log, has it.`,
 			if len(f.files) == 0 {
 				return usageError{errors.New("no manifests: name them with -f FILE|DIR")}
 			}
-			target, destination, _, err := f.load()
+			target, reach, _, err := f.load()
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
 			defer cancel()
-			term, err := recovery.Resume(ctx, target, destination)
+			term, err := recovery.Resume(ctx, target, reach.destination)
 			if err != nil {
 				return err
 			}

@@ -6,9 +6,15 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/afterimage-dr/afterimage/internal/testcluster"
+	"github.com/afterimage-dr/afterimage/internal/testenv"
+	"github.com/afterimage-dr/afterimage/state/bucket"
+	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // cmdRecover runs afterimage recover on the rig's manifests and data directory.
@@ -64,4 +70,139 @@ func cmdResume(ts *testscript.TestScript, _ bool, _ []string) {
 		err = fmt.Errorf("%w: %s", err, out)
 	}
 	ts.Check(err)
+}
+
+const originals = `apiVersion: v1
+kind: Namespace
+metadata:
+  name: orig
+  labels:
+    scenario: orig
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+  namespace: orig
+spec:
+  replicas: 2
+  selector:
+    matchLabels:
+      app: web
+  template:
+    metadata:
+      labels:
+        app: web
+    spec:
+      containers:
+        - name: web
+          image: registry.example/web:1
+`
+
+const withBucket = `apiVersion: v1
+kind: Secret
+metadata:
+  name: bucket-credentials
+stringData:
+  accessKeyID: %[2]s
+  secretAccessKey: %[3]s
+---
+apiVersion: assets.astronetes.io/v1alpha1
+kind: Bucket
+metadata:
+  name: originals
+spec:
+  generic:
+    endpoint: %[1]s
+    name: originals
+    secretName: bucket-credentials
+---
+apiVersion: automation.astronetes.io/v1alpha1
+kind: LiveSynchronization
+metadata:
+  name: orig
+spec:
+  plugin: kubernetes-objects-to-kubernetes
+  config:
+    sourceName: source
+    destinationName: destination
+    bucketName: originals
+    replication:
+      forceNamespaceCreation: true
+      resources:
+        - group: apps
+          version: v1
+          resource: deployments
+          filters:
+            namespaceSelector:
+              matchLabels:
+                scenario: orig
+          transformation:
+            patch:
+              - op: replace
+                path: /spec/replicas
+                value: 0
+          recoveryProcess:
+            fromOriginal:
+              enabled: true
+`
+
+// TestRecoverOriginal: a LiveSynchronization fills its bucket, and a recovery with
+// the source gone restores the original from it; with the bucket gone too, from
+// the log, and says so.
+func TestRecoverOriginal(t *testing.T) {
+	needsServers(t)
+	store := testenv.StartS3(t)
+	store.CreateBucket("originals")
+	source, destination := clusters(t)
+	r, err := newRig(t.TempDir(), afterimage(t), source, destination)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.close(t.Failed(), t.Log) })
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(r.source.apply(originals, "user"))
+	must(r.writeManifests(fmt.Sprintf(withBucket, store.Addr(), testcluster.S3AccessKey, testcluster.S3SecretKey)))
+	must(r.start())
+	b, err := bucket.New(bucket.Options{Endpoint: store.Addr(), Name: "originals", AccessKeyID: testcluster.S3AccessKey, SecretAccessKey: testcluster.S3SecretKey})
+	must(err)
+	key := topology.Key{Group: "apps", Version: "v1", Resource: "deployments", Namespace: "orig", Name: "web"}
+	must(eventually(patience, func() error {
+		_, err := b.Get(t.Context(), bucket.Path("default", "orig", key))
+		return err
+	}))
+	replicas := func(n string) error {
+		return r.destination.has("deployments.apps", "orig/web", []string{"/spec/replicas=" + n})
+	}
+	must(eventually(patience, func() error { return replicas("0") }))
+	r.source.cluster.down()
+	r.kill()
+
+	recovered := func() string {
+		t.Helper()
+		out, err := exec.Command(r.binary, "recover", "-f", r.manifestDir(), "--data-dir", r.dataDir()).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		must(replicas("2"))
+		return string(out)
+	}
+	if out := recovered(); !strings.Contains(out, "1 restored") || !strings.Contains(out, "originals from the bucket") || strings.Contains(out, "cannot be read") {
+		t.Errorf("from the bucket:\n%s", out)
+	}
+	store.Stop()
+	must(r.destination.delete("deployments.apps", "orig/web"))
+	if out := recovered(); !strings.Contains(out, "1 restored") || !strings.Contains(out, "the bucket cannot be read") {
+		t.Errorf("with the bucket lost:\n%s", out)
+	}
+	out, err := exec.Command(r.binary, "resume", "-f", r.manifestDir()).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	r.source.cluster.up()
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/manifest"
 	"github.com/afterimage-dr/afterimage/internal/pipeline"
+	"github.com/afterimage-dr/afterimage/state/bucket"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -30,6 +31,8 @@ type Request struct {
 	Destination *rest.Config
 	// Log is open for as long as the recovery runs.
 	Log *pipeline.LogAccess
+	// Bucket of the originals; nil: they are read from the log.
+	Bucket *bucket.Options
 	// DataDir names this process among others on the machine.
 	DataDir string
 	// At is the moment to rebuild; zero: the newest state.
@@ -73,6 +76,13 @@ func Run(ctx context.Context, q Request) (*restorer.Report, error) {
 		PointInTime: !q.At.IsZero(), DryRun: q.DryRun, Force: q.Force,
 		Holder: holder(q.DataDir), VerifiedAt: snapshot.Window.VerifiedAt, Progress: q.Progress, Logger: q.Logger,
 		Gone: func(instance string) bool { return q.Log.Alone && instance == q.Log.Instance },
+	}
+	if q.Bucket != nil {
+		originals, err := bucket.New(*q.Bucket)
+		if err != nil {
+			return nil, fmt.Errorf("bucket of the originals: %w", err)
+		}
+		o.Bucket, o.From = originals, restorer.FromAuto
 	}
 	if c := q.Target.Config.Components.Restorer; c != nil && c.ConcurrentTasks != nil {
 		o.Tasks = int(*c.ConcurrentTasks)
