@@ -51,7 +51,7 @@ func (b *Bucket) head(ctx context.Context, path string) (stored, error) {
 		}
 		text, err := fromASCII(out.Metadata[metaVersion])
 		if err != nil {
-			return nil //nolint:nilerr // not ours, then
+			return nil // not ours, then
 		}
 		if s.version, err = topology.ParseVersion(text); err == nil {
 			s.ours, s.sum = true, out.Metadata[metaSum]
