@@ -65,6 +65,7 @@ func ETagOf(content []byte) string {
 const (
 	metaSchema  = "afterimage-schema"
 	metaSum     = "afterimage-sha256"
+	metaMD5     = "afterimage-md5"
 	metaVersion = "afterimage-version"
 	metaKey     = "afterimage-key"
 )
@@ -81,6 +82,7 @@ func (o *Original) metadata(content []byte) map[string]string {
 	return map[string]string{
 		metaSchema:  strconv.Itoa(SchemaVersion),
 		metaSum:     checksum(content),
+		metaMD5:     ETagOf(content),
 		metaVersion: toASCII(o.Version.String()),
 		metaKey:     toASCII(o.Key.String()),
 	}
