@@ -21,14 +21,36 @@ type stored struct {
 	ours    bool
 	version topology.Version
 	sum     string
+	md5     string
 	// opaque: its ETag is not the MD5 of its content.
 	opaque bool
 }
 
-// head asks for what is at a path. The answer to a HEAD has no body, so that
-// "not found" may also be said of the bucket or of the account: whoever does not
-// go on to another request has to make sure, see [Bucket.absent].
+// head asks for what is at a path.
+//
+// A server that keeps metadata and content apart may answer, while the object is
+// replaced, with the version of the one and the ETag of the other; a write on
+// that condition would replace a newer version. The metadata say which ETag goes
+// with them, so that such an answer is noticed, and asked for again. One that
+// stays is that of a store whose ETags are its own.
 func (b *Bucket) head(ctx context.Context, path string) (stored, error) {
+	s, err := b.headOnce(ctx, path)
+	for range rounds {
+		if err != nil || !s.ours || s.etag == s.md5 || s.opaque || b.opaqueETags.Load() {
+			break
+		}
+		before := s
+		if s, err = b.headOnce(ctx, path); s == before {
+			break
+		}
+	}
+	return s, err
+}
+
+// headOnce is one HEAD. Its answer has no body, so that "not found" may also be
+// said of the bucket or of the account: whoever does not go on to another request
+// has to make sure, see [Bucket.absent].
+func (b *Bucket) headOnce(ctx context.Context, path string) (stored, error) {
 	var s stored
 	err := b.call(ctx, "looking at "+path, func(ctx context.Context) error {
 		out, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.options.Name, Key: b.key(path)})
@@ -51,10 +73,10 @@ func (b *Bucket) head(ctx context.Context, path string) (stored, error) {
 		}
 		text, err := fromASCII(out.Metadata[metaVersion])
 		if err != nil {
-			return nil //nolint:nilerr // not ours, then
+			return nil // not ours, then
 		}
 		if s.version, err = topology.ParseVersion(text); err == nil {
-			s.ours, s.sum = true, out.Metadata[metaSum]
+			s.ours, s.sum, s.md5 = true, out.Metadata[metaSum], out.Metadata[metaMD5]
 		}
 		return nil
 	})

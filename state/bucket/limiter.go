@@ -122,6 +122,6 @@ func (l *limiter) free() bool { return l.inFlight < int(l.limit) }
 func (l *limiter) wake() {
 	for l.waiting.Len() > 0 && l.free() {
 		l.inFlight++
-		close(l.waiting.Remove(l.waiting.Front()).(chan struct{})) //nolint:forcetypeassert // only enter fills the list
+		close(l.waiting.Remove(l.waiting.Front()).(chan struct{})) // only enter fills the list
 	}
 }

@@ -1,7 +1,7 @@
 package bucket
 
 import (
-	"crypto/md5" //nolint:gosec // the ETag of S3 is defined so; integrity is checked with SHA-256
+	"crypto/md5" // the ETag of S3 is defined so; integrity is checked with SHA-256
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -56,7 +56,7 @@ func FromRecord(namespace, name string, r *topology.Record) (Original, error) {
 // ETagOf content is the ETag that a store gives it: the MD5, in hex. A store
 // that encrypts with keys of its own has other ETags; see [Bucket.PutKnown].
 func ETagOf(content []byte) string {
-	sum := md5.Sum(content) //nolint:gosec // see the import
+	sum := md5.Sum(content)
 	return hex.EncodeToString(sum[:])
 }
 
@@ -65,6 +65,7 @@ func ETagOf(content []byte) string {
 const (
 	metaSchema  = "afterimage-schema"
 	metaSum     = "afterimage-sha256"
+	metaMD5     = "afterimage-md5"
 	metaVersion = "afterimage-version"
 	metaKey     = "afterimage-key"
 )
@@ -81,6 +82,7 @@ func (o *Original) metadata(content []byte) map[string]string {
 	return map[string]string{
 		metaSchema:  strconv.Itoa(SchemaVersion),
 		metaSum:     checksum(content),
+		metaMD5:     ETagOf(content),
 		metaVersion: toASCII(o.Version.String()),
 		metaKey:     toASCII(o.Key.String()),
 	}

@@ -3,7 +3,6 @@ package bucket
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/afterimage-dr/afterimage/internal/testcert"
+	"github.com/afterimage-dr/afterimage/internal/testcluster"
 	"github.com/afterimage-dr/afterimage/internal/testenv"
 )
 
@@ -63,11 +63,11 @@ func TestReasonsOfARealServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	closed, release, err := testcluster.Ports(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = closed.Close()
+	defer release()
 	for name, c := range map[string]struct {
 		from   *Bucket
 		change func(*Options)
@@ -78,7 +78,7 @@ func TestReasonsOfARealServer(t *testing.T) {
 		"wrong key":         {b, func(o *Options) { o.AccessKeyID = "not-the-key" }, Unauthorized, []string{"accessKeyID"}},
 		"wrong region":      {b, func(o *Options) { o.Region = "eu-west-1" }, WrongRegion, []string{"eu-west-1", "us-east-1"}},
 		"missing bucket":    {b, func(o *Options) { o.Name = "nowhere" }, NoSuchBucket, []string{"does not exist"}},
-		"nobody listens":    {b, func(o *Options) { o.Endpoint = closed.Addr().String() }, Unreachable, []string{"refused"}},
+		"nobody listens":    {b, func(o *Options) { o.Endpoint = closed[0] }, Unreachable, []string{"refused"}},
 		"https to http":     {b, func(o *Options) { o.UseSSL = true }, TLSFailed, []string{"useSSL"}},
 		"unknown authority": {overTLS, func(o *Options) { o.CA = nil }, TLSFailed, []string{"certificate"}},
 		"another authority": {overTLS, func(o *Options) { o.CA = other.PEM }, TLSFailed, []string{"certificate"}},

@@ -258,6 +258,34 @@ func TestOpaqueETags(t *testing.T) {
 	}
 }
 
+// TestTornHead: a server that keeps metadata and content apart answers with the
+// version that was and the ETag of the one that is.
+func TestTornHead(t *testing.T) {
+	m, b := onMemory(t, nil)
+	mustPut(t, b, original("a", 9))
+	torn := 0
+	m.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		at := m.objects[r.URL.Path]
+		if r.Method != http.MethodHead || torn > 0 {
+			return false
+		}
+		torn++
+		old := original("a", 7)
+		for name, value := range old.metadata(mustContent(old)) {
+			w.Header().Set("X-Amz-Meta-"+name, value)
+		}
+		w.Header().Set("ETag", `"`+ETagOf(at.content)+`"`)
+		w.Header().Set("Content-Length", strconv.Itoa(len(at.content)))
+		return true
+	}
+	if stored, err := b.Put(context.Background(), original("a", 8)); stored || err != nil || torn != 1 {
+		t.Errorf("%v, %v, torn %d times", stored, err, torn)
+	}
+	if got := get(t, b, original("a", 9).Path); got.Version.RV != "9" {
+		t.Errorf("stored is %s", got.Version)
+	}
+}
+
 func TestSlowDownIsHonoured(t *testing.T) {
 	var slow atomic.Int32
 	slow.Store(3)

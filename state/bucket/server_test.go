@@ -535,7 +535,7 @@ func TestStoredForm(t *testing.T) {
 		t.Error(diff)
 	}
 	wantMetadata := map[string]string{
-		"afterimage-schema": "1", "afterimage-sha256": checksum(content), "afterimage-version": "1.5.7.0",
+		"afterimage-schema": "1", "afterimage-sha256": checksum(content), "afterimage-md5": ETagOf(content), "afterimage-version": "1.5.7.0",
 		"afterimage-key": "core/v1/configmaps/shop/settings",
 	}
 	if diff := cmp.Diff(wantMetadata, out.Metadata); diff != "" {
