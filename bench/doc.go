@@ -3,13 +3,17 @@
 // checks that both ended equal. Quote its ratios, not its seconds: both sides
 // share the machine with two API servers, and machines differ.
 //
-//	go run ./bench [-rounds 3] [-objects 5000] [-memory 10000,50000] [-only cold,lag,resync,history,memory]
+//	go run ./bench [-rounds 3] [-objects 5000] [-memory 10000,50000] [-only cold,bucket,lag,resync,history,memory]
 //
 // The rows:
 //
 //   - cold: from starting until the destination holds every object. Afterimage
 //     (the whole process, embedded log on disk, from its first instruction) over
 //     a client that lists the source in pages and creates with 32 workers.
+//   - bucket: cold convergence while the originals are stored in a bucket, over the
+//     same without one. The bucket is a server in this process that discards
+//     bodies, so that what is measured is ours. Off that clock, until it was given
+//     every original.
 //   - lag: from the source's answer to a write until the destination's watch
 //     shows it, p50 and p99, at half the rate the bare watch-and-write loop can
 //     sustain, Afterimage over that loop.

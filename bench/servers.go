@@ -200,6 +200,11 @@ type process struct {
 
 // afterimage starts the binary for one namespace with a new data directory.
 func (b *bench) afterimage(ns, resync string, proxied *rest.Config) (*process, error) {
+	return b.afterimageWith(ns, resync, proxied, "")
+}
+
+// afterimageWith is afterimage with a bucket at an endpoint; "": none.
+func (b *bench) afterimageWith(ns, resync string, proxied *rest.Config, endpoint string) (*process, error) {
 	dir, err := os.MkdirTemp(b.dir, "run-")
 	if err != nil {
 		return nil, err
@@ -218,7 +223,11 @@ func (b *bench) afterimage(ns, resync string, proxied *rest.Config) (*process, e
 	if err := testcluster.WriteKubeconfig(filepath.Join(dir, "destination"), "destination", destination); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(manifests, "all.yaml"), fmt.Appendf(nil, manifest, dir, ns, resync), 0o600); err != nil {
+	bucketName, bucket := "", ""
+	if endpoint != "" {
+		bucketName, bucket = "bucketName: originals", fmt.Sprintf(bucketManifest, endpoint)
+	}
+	if err := os.WriteFile(filepath.Join(manifests, "all.yaml"), fmt.Appendf(nil, manifest, dir, ns, resync, bucketName, bucket), 0o600); err != nil {
 		return nil, err
 	}
 	p := &process{log: filepath.Join(dir, "log"), done: make(chan struct{})}
@@ -254,6 +263,7 @@ spec:
   config:
     sourceName: source
     destinationName: destination
+    %[4]s
     replication:
       resyncPeriod: %[3]s
       resources:
@@ -262,6 +272,18 @@ spec:
           filters:
             namespaceSelector:
               matchLabels: {bench: %[2]s}
+%[5]s`
+
+const bucketManifest = `---
+apiVersion: v1
+kind: Secret
+metadata: {name: originals}
+stringData: {accessKeyID: bench, secretAccessKey: bench-bench}
+---
+apiVersion: assets.astronetes.io/v1alpha1
+kind: Bucket
+metadata: {name: originals}
+spec: {generic: {endpoint: "%s", name: originals, secretName: originals}}
 `
 
 func (p *process) ended() bool {

@@ -131,13 +131,17 @@ func runModel(t *testing.T, rt *rapid.T) {
 		},
 		"empty the bucket": func(*rapid.T) { r.bucket.change(func() { clear(r.bucket.objects) }) },
 		"zombie record": func(rt *rapid.T) {
-			// Only behind a newer state, as the log's writer repairs it.
+			// Behind a newer state that was seen: nobody can tell an older one else, until
+			// the log's writer has repaired it.
 			name := names.Draw(rt, "name")
 			if rec := old[name]; rec != nil {
 				delete(old, name)
+				heal()
 				source[name] += "!"
 				r.put(name, source[name])
+				r.settle()
 				r.append(rec)
+				r.settle()
 				r.put(name, source[name]) // the repair
 			}
 		},
