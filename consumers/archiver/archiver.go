@@ -54,6 +54,10 @@ type Options struct {
 	// delete.retention.ms.
 	MaxPositionAge time.Duration
 
+	// Yield, if set, tells that the destination is being written now: then the
+	// archiver takes only a small part of the CPUs.
+	Yield func() bool
+
 	// open makes the client of a bucket.
 	open func(bucket.Options) (store, error)
 	// limit of what the comparison may remove unconfirmed.
@@ -102,6 +106,7 @@ type Archiver struct {
 	health *health
 	resync *resync
 	census *census
+	pacer  *pacer
 
 	mu    sync.Mutex
 	parts map[int32]*partition
@@ -145,6 +150,7 @@ func New(o Options) *Archiver {
 	a.health = newHealth(a)
 	a.resync = newResync(a)
 	a.census = &census{a: a}
+	a.pacer = newPacer(a)
 	return a
 }
 

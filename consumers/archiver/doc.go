@@ -31,8 +31,9 @@
 // resyncPeriod, the bucket is listed and compared.
 //
 // Files: archiver.go (membership, options), health.go (whether the bucket can be
-// used), partition.go and stretch.go (a partition's life), lanes.go and track.go
-// (order and position), effect.go (what a record does), quarantine.go (what
-// failed), memory.go (what is remembered), compare.go, listing.go and judge.go
-// (the comparison), report.go (status).
+// used), pace.go (giving way to replication), partition.go, config.go and
+// stretch.go (a partition's life), lanes.go and track.go (order and position),
+// effect.go (what a record does), census.go (what is there while nothing is
+// remembered), quarantine.go (what failed), memory.go (what is remembered),
+// compare.go, listing.go and judge.go (the comparison), report.go (status).
 package archiver

@@ -134,6 +134,9 @@ func (p *partition) begin(l *lane) {
 		j := l.next
 		l.next = nil
 		p.mu.Unlock()
+		if j.record != nil {
+			p.a.pacer.wait(p.ctx, observed(j.record))
+		}
 		p.finish(j, p.do(j))
 	})
 }

@@ -48,6 +48,7 @@ type rig struct {
 	options    *live.Value[bucket.Options]
 	settings   *settings.Live
 	fault      func(string) error
+	yield      func() bool
 	limit      breaker.Limit
 	maxAge     time.Duration
 	lines      *lines
@@ -182,7 +183,7 @@ func (r *rig) start() {
 		Settings: r.settings, Bucket: r.options, Log: r.log, Topics: r.topics, State: r.store.Stage("archiver"),
 		Logger: r.logger(), InstanceID: "a",
 		RetryMin: 20 * time.Millisecond, RetryMax: 200 * time.Millisecond, ProbeEvery: 50 * time.Millisecond,
-		MaxPositionAge: r.maxAge, open: r.open, limit: r.limit, fault: r.fault,
+		MaxPositionAge: r.maxAge, open: r.open, limit: r.limit, fault: r.fault, Yield: r.yield,
 	})
 	ctx, cancel := context.WithCancel(r.ctx)
 	var wg sync.WaitGroup

@@ -185,6 +185,14 @@ func (s *Synchronizer) watchSettings(ctx context.Context) error {
 	}
 }
 
+// LastWrite is when something was last written to the destination; zero: never.
+func (s *Synchronizer) LastWrite() time.Time {
+	if n := s.lastSync.Load(); n > 0 {
+		return time.Unix(0, n)
+	}
+	return time.Time{}
+}
+
 // Resync compares the destination with what was applied, now.
 func (s *Synchronizer) Resync() { s.drift.now() }
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/afterimage-dr/afterimage/consumers/archiver"
 	"github.com/afterimage-dr/afterimage/consumers/processor"
@@ -83,7 +84,20 @@ func (s *shared) archiver(r *runner) *supervised {
 	return r.component(Archiver, s.instance, func(l *slog.Logger) Component {
 		return archiver.New(archiver.Options{
 			Settings: r.live, Bucket: r.bucket, Log: s.client, Topics: r.topics, State: s.stage(r, Archiver), Logger: l,
-			InstanceID: s.instance, Session: s.session,
+			InstanceID: s.instance, Session: s.session, Yield: r.replicating,
 		})
 	})
+}
+
+// writing is how long after a write the next is expected.
+const writing = 250 * time.Millisecond
+
+// replicating tells whether the destination is being written by this process.
+func (r *runner) replicating() bool {
+	for _, c := range r.components {
+		if w, ok := c.component().(interface{ LastWrite() time.Time }); ok {
+			return time.Since(w.LastWrite()) < writing
+		}
+	}
+	return false
 }

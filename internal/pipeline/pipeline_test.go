@@ -23,6 +23,7 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/state"
+	"github.com/afterimage-dr/afterimage/state/bucket"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -231,6 +232,28 @@ func TestReload(t *testing.T) {
 	eventually(t, "one is started again", func() bool { runs, s, ok := w.of("ns/one"); return ok && runs == 2 && !s.Suspend })
 	if runs, _, _ := w.of("ns/three"); runs != 1 {
 		t.Errorf("three was started %d times, want once", runs)
+	}
+}
+
+func TestBucketChanges(t *testing.T) {
+	w := newWorld()
+	with := func(b *bucket.Options) LiveSync { return sync1("a", func(l *LiveSync) { l.Bucket = b }) }
+	p := begin(t, w, with(&bucket.Options{Endpoint: "s3", Name: "b", SecretAccessKey: "old"}))
+	eventually(t, "it runs", func() bool { runs, _, running := w.of("ns/a"); return running && runs == 1 })
+	if err := p.Apply([]LiveSync{with(&bucket.Options{Endpoint: "s3", Name: "b", SecretAccessKey: "new"})}); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.snapshot()["ns/a"].bucket.Load().SecretAccessKey; got != "new" {
+		t.Errorf("the key is %q", got)
+	}
+	if runs, _, _ := w.of("ns/a"); runs != 1 {
+		t.Errorf("a new key restarted everything: %d runs", runs)
+	}
+	for i, b := range []*bucket.Options{{Endpoint: "s3", Name: "another"}, nil, {Endpoint: "s3", Name: "b"}} {
+		if err := p.Apply([]LiveSync{with(b)}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "another bucket, or none, restarts", func() bool { runs, _, running := w.of("ns/a"); return running && runs == i+2 })
 	}
 }
 

@@ -76,6 +76,13 @@ func (s *supervised) set(c Component, why, message string) {
 	s.running, s.why, s.message = c, why, message
 }
 
+// component is what runs now, nil while nothing does.
+func (s *supervised) component() Component {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running
+}
+
 // report asks the component, or says why there is none.
 func (s *supervised) report() v1alpha1.LiveSynchronizationStatus {
 	s.mu.Lock()
