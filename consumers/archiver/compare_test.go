@@ -16,7 +16,7 @@ func (r *rig) stray(name string) {
 	r.Helper()
 	rec := r.object(name, "stray")
 	rec.Version = topology.Version{Epoch: 1, RV: "1"}
-	o, err := bucket.FromRecord("dr", "ls", rec)
+	o, err := bucket.FromRecord(topology.Owner{LiveSynchronization: "dr/ls", SourceUID: "src"}, rec)
 	if err != nil {
 		r.Fatalf("%v", err)
 	}

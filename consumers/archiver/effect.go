@@ -129,7 +129,7 @@ func (a *attempt) store(same bool, generation int64) result {
 		a.a.count(func(c *Counts) { c.Unchanged++ })
 		return result{entry: &e, release: true}
 	}
-	o, err := bucket.FromRecord(a.a.namespace, a.a.name, r)
+	o, err := bucket.FromRecord(topology.OwnerOf(a.rules.Config()), r)
 	if err != nil {
 		return a.quarantine(logging.ErrUploadingObject, reasonUnusable, err)
 	}

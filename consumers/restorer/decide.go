@@ -75,7 +75,7 @@ func (r *Restorer) decide(ctx context.Context, o *original, live *existing) deci
 	}
 	stale := live.ours() && (r.behind(live, o.rec, &verdict) || held && live.recovered != d.mark)
 	switch {
-	case live.ours() && live.recovered == d.mark && !stale:
+	case d.mark != "" && live.ours() && live.recovered == d.mark && !stale:
 		d.deed = leave // by this recovery, in an earlier run of it
 	case live.ours() && !stale && !fromOriginal && !r.replaces():
 		d.deed = leave
@@ -138,7 +138,7 @@ func (r *Restorer) target(d decision, o *original, rec *topology.Record, verdict
 		// next comparison after the fence is lifted must not take it for one.
 		d.state.Hash, d.state.Recovered = "recovered-"+digest(body), d.mark
 	}
-	d.state.Adopted = r.Adopt && live == nil
+	d.state.Adopted = live == nil && r.Adopt(o.keyText)
 	if live.ours() {
 		d.state.Adopted = live.adopted
 		if d.state.Version.Older(live.version) {
@@ -192,8 +192,8 @@ func (r *Restorer) ofThisTerm(mark string) bool {
 }
 
 // fromOriginal, patches and replaces tell what is done with objects of an entry:
-// a replay knows no recovery process, and a moment, a replay and other names
-// replace everything.
+// a replay knows no recovery process, and a moment and a replay replace
+// everything.
 func (r *Restorer) fromOriginal(entry int) bool {
 	return r.Mode != Replay && r.recovery.FromOriginal(entry)
 }
@@ -201,7 +201,7 @@ func (r *Restorer) fromOriginal(entry int) bool {
 func (r *Restorer) patches(entry int) bool { return r.Mode != Replay && r.recovery.HasPatch(entry) }
 
 func (r *Restorer) replaces() bool {
-	return r.PointInTime || r.Mode == Replay || r.NamespacePrefix != ""
+	return r.PointInTime || r.Mode == Replay
 }
 
 func digest(b []byte) string {

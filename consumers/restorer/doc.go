@@ -20,6 +20,6 @@
 // later than the moment asked for, verify.go looks at everything once more, and
 // outcome.go notes the result in outcomes.
 //
-// The same code rehearses (a server-side dry run, or under other names) and
+// The same code rehearses (a server-side dry run, or in another cluster) and
 // replays (what is logged is applied again, without a fence): see Mode.
 package restorer

@@ -22,7 +22,7 @@ const (
 	// Recover brings the applications up.
 	Recover Mode = "recover"
 	// Rehearse does what Recover would do, without a fence: as a server-side dry
-	// run, or for real under Options.NamespacePrefix or in another cluster.
+	// run, or for real in another cluster, where nobody else writes.
 	Rehearse Mode = "rehearse"
 	// Replay applies what is logged again, through today's filters and patches but
 	// without the recovery process, and without a fence.
@@ -75,15 +75,12 @@ type Options struct {
 	// Force deletes beyond the limit, and restores originals that are older than
 	// what the destination holds.
 	Force bool
-	// Adopt marks what is created as adopted: it is kept up to date from then on,
-	// and never deleted (an object that was deleted in the source and is wanted all
-	// the same).
-	Adopt bool
+	// Adopt tells of keys that are marked as adopted when they are created: they are
+	// kept up to date from then on, and never deleted (an object that was deleted in
+	// the source and is wanted all the same). Nil: of none.
+	Adopt func(key string) bool
 	// Only restricts it to keys; nil: all.
 	Only func(key string) bool
-	// NamespacePrefix puts everything into namespaces of other names, under another
-	// owner; what has no namespace is only tried as a dry run.
-	NamespacePrefix string
 	// Holder names this process at the fence.
 	Holder string
 	// Gone tells of a writer that is certainly not running; nil: of none.
@@ -136,6 +133,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Gone == nil {
 		o.Gone = func(string) bool { return false }
+	}
+	if o.Adopt == nil {
+		o.Adopt = func(string) bool { return false }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

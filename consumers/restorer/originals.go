@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/afterimage-dr/afterimage/state/bucket"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -45,7 +42,7 @@ func (r *Restorer) sourceOf() (source, error) {
 	case r.Bucket == nil:
 		return nil, errNoOriginals
 	}
-	return &fromBucket{bucket: r.Bucket, prefix: r.Config.Namespace + "/" + r.Config.Name + "/", tasks: r.Tasks, paths: map[string]string{}}, nil
+	return newFromBucket(r.Bucket, r.Config.Namespace, r.Config.Name, r.Tasks), nil
 }
 
 // fromLog reads the change log.
@@ -83,106 +80,6 @@ type DamagedLog struct {
 }
 
 func (e *DamagedLog) Error() string { return e.Err.Error() }
-
-// fromBucket reads everything from the bucket.
-type fromBucket struct {
-	bucket Bucket
-	prefix string
-	tasks  int
-
-	mu    sync.Mutex
-	paths map[string]string // by key, once known
-}
-
-func (f *fromBucket) String() string { return "the bucket" }
-
-func (f *fromBucket) each(ctx context.Context, want func(string) bool, fn func(*original) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	paths := make(chan string, f.tasks)
-	g.Go(func() error {
-		defer close(paths)
-		return f.list(ctx, want, paths)
-	})
-	for range f.tasks {
-		g.Go(func() error {
-			for path := range paths {
-				o, err := f.get(ctx, path)
-				if err != nil {
-					return err
-				}
-				if want != nil && !want(o.keyText) {
-					continue
-				}
-				if err := fn(o); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-// list sends the paths to read: all of them the first time, later those of the
-// keys that are asked for.
-func (f *fromBucket) list(ctx context.Context, want func(string) bool, paths chan<- string) error {
-	send := func(path string) error {
-		select {
-		case paths <- path:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	f.mu.Lock()
-	var known []string
-	for key, path := range f.paths {
-		if want == nil || want(key) {
-			known = append(known, path)
-		}
-	}
-	listed := len(f.paths) > 0
-	f.mu.Unlock()
-	if !listed {
-		err := f.bucket.List(ctx, f.prefix, func(e bucket.Entry) error { return send(e.Path) })
-		if err != nil {
-			return fmt.Errorf("listing the originals in the bucket: %w", err)
-		}
-		return nil
-	}
-	for _, path := range known {
-		if err := send(path); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// get reads one original. What is damaged is one of its own, named by its path.
-func (f *fromBucket) get(ctx context.Context, path string) (*original, error) {
-	stored, err := f.bucket.Get(ctx, path)
-	o := &original{key: stored.Key, keyText: stored.Key.String()}
-	switch {
-	case errors.Is(err, bucket.ErrNotFound), errors.Is(err, bucket.ErrDamaged), errors.Is(err, bucket.ErrForeign):
-		o.damaged, o.keyText = err, path
-	case err != nil:
-		return nil, fmt.Errorf("reading %s from the bucket: %w", path, err)
-	default:
-		o.rec = recordOf(&stored)
-	}
-	f.mu.Lock()
-	f.paths[o.keyText] = path
-	f.mu.Unlock()
-	return o, nil
-}
-
-// recordOf is the record of changes that an original was stored from.
-func recordOf(o *bucket.Original) *topology.Record {
-	return &topology.Record{
-		Key: o.Key.String(), Kind: topology.Object, Op: topology.Update, Version: o.Version, UID: o.UID,
-		NamespaceLabels: o.NamespaceLabels, NamespaceAnnotations: o.NamespaceAnnotations, AppendedAt: o.SyncedAt, Body: o.Body,
-	}
-}
 
 // bucketBeside reads the original of one object from the bucket, beside a log that
 // has it too: the newer one counts, and a bucket that is lost, or holds something

@@ -59,10 +59,6 @@ func New(o Options) (*Restorer, error) {
 	o.setDefaults()
 	r := &Restorer{Options: o, results: map[string]Result{}, wrote: map[string]written{}}
 	r.fence = fence.New(o.Destination, o.Config.Namespace, o.Config.Name)
-	if o.NamespacePrefix != "" {
-		// Another owner: nothing of it is ever taken for the standby's.
-		r.Config.Name += "@" + o.NamespacePrefix
-	}
 	r.owner = topology.OwnerOf(r.Config)
 	var err error
 	if r.holding, err = topology.Compile(r.Config); err != nil {
@@ -79,7 +75,6 @@ func New(o Options) (*Restorer, error) {
 	if r.recovery, err = topology.CompileRecovery(r.Config); err != nil {
 		return nil, err
 	}
-	r.Config.Name = o.Config.Name
 	if r.source, err = r.sourceOf(); err != nil {
 		return nil, err
 	}
@@ -147,6 +142,11 @@ func (r *Restorer) run(ctx context.Context, report *Report) error {
 			return err
 		}
 	}
+	if r.Mode == Replay && !r.DryRun {
+		if err := r.unfenced(ctx); err != nil {
+			return err
+		}
+	}
 	r.writing = time.Now()
 	r.progress.phase("reading the destination")
 	var err error
@@ -168,6 +168,19 @@ func (r *Restorer) run(ctx context.Context, report *Report) error {
 		}
 	}
 	return r.note(ctx)
+}
+
+// unfenced refuses to write where a recovery holds the destination.
+func (r *Restorer) unfenced(ctx context.Context) error {
+	var s fence.State
+	err := r.persist(ctx, func(ctx context.Context) (err error) {
+		s, err = r.fence.Read(ctx)
+		return err
+	})
+	if err == nil && s.Fenced() {
+		err = fmt.Errorf("a recovery holds the destination (term %d): lift that with \"afterimage resume\" first", s.Term)
+	}
+	return err
 }
 
 // raises tells whether this run takes the destination over.

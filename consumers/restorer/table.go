@@ -53,6 +53,9 @@ func (r *Report) Table(w io.Writer) error {
 	s := r.Summary
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	p("\n%d objects: %d restored, %d patched, %d unchanged, %d deleted, %d kept, %d failed\n", s.Total, s.Restored, s.Patched, s.Unchanged, s.Deleted, s.Kept, s.Failed)
+	if r.Mode == Replay {
+		return r.replayed(p)
+	}
 	p("read from %s; %d had not arrived at the destination before\n", r.Originals, r.AtRisk)
 	rpo := "RPO unknown"
 	if d, ok := r.RPO(); ok {
@@ -77,6 +80,19 @@ func (r *Report) Table(w io.Writer) error {
 	}
 	if r.Term != 0 {
 		p("replication stays stopped (term %d) until \"afterimage resume\"\n", r.Term)
+	}
+	return nil
+}
+
+// replayed is the end of a replay's table, which took nothing over.
+func (r *Report) replayed(p func(string, ...any)) error {
+	switch {
+	case !r.Complete():
+		p("NOT complete: run it again when the reasons are mended\n")
+	case r.DryRun:
+		p("dry run: nothing was written\n")
+	default:
+		p("complete: every object was found at the destination\n")
 	}
 	return nil
 }

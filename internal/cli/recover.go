@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/afterimage-dr/afterimage/consumers/restorer"
 	"github.com/afterimage-dr/afterimage/internal/manifest"
@@ -26,6 +27,7 @@ type recoverFlags struct {
 	brokers []string
 	dataDir string
 	at      string
+	from    string
 	dryRun  bool
 	force   bool
 	format  string
@@ -68,7 +70,10 @@ more than half of them without --force. A moment that the log cannot tell is ref
 with the bounds; one at which nobody watched the source needs --force.
 
 With --dry-run nothing is stopped and nothing is written: the destination checks
-every write and reports what it would refuse.`,
+every write and reports what it would refuse.
+
+With a bucket, originals are read from it, and everything is where the log is lost
+(--from bucket does not even look for a log).`,
 		Example: `  afterimage recover -f manifests/
   afterimage recover -f manifests/ --dry-run
   afterimage recover -f manifests/ --livesync shop --at 2026-11-25T04:30:00Z
@@ -79,6 +84,7 @@ every write and reports what it would refuse.`,
 	f.target.add(c)
 	c.Flags().StringSliceVar(&f.brokers, "brokers", nil, "host:port of Kafka or Redpanda brokers, comma-separated (default: the log in the data directory)")
 	c.Flags().StringVar(&f.at, "at", "", "rebuild the destination as the source was at this moment: RFC 3339, or a duration ago (2h)")
+	c.Flags().StringVar(&f.from, "from", v1alpha1.RecoverFromAuto, "bucket, log, or auto: the log, with originals from the bucket, and the bucket alone where there is no log")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and what the destination would refuse")
 	c.Flags().BoolVar(&f.force, "force", false, "delete beyond the limit, and rebuild a moment at which nobody watched the source")
 	c.Flags().StringVarP(&f.format, "output", "o", "table", "table or json")
@@ -89,6 +95,12 @@ every write and reports what it would refuse.`,
 func (f *recoverFlags) check() (err error) {
 	if f.format != "table" && f.format != "json" {
 		return usageError{fmt.Errorf("--output %q: want table or json", f.format)}
+	}
+	if !slices.Contains([]string{v1alpha1.RecoverFromAuto, v1alpha1.RecoverFromLog, v1alpha1.RecoverFromBucket}, f.from) {
+		return usageError{fmt.Errorf("--from %q: want auto, log or bucket", f.from)}
+	}
+	if f.from == v1alpha1.RecoverFromBucket && f.at != "" {
+		return usageError{errors.New("--from bucket holds the newest state alone: --at needs the log")}
 	}
 	if err := checkBrokers(f.brokers); err != nil {
 		return usageError{fmt.Errorf("--brokers: %w", err)}
@@ -109,35 +121,50 @@ func (f *recoverFlags) run(c *cobra.Command) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	target, reach, asked, err := f.target.load()
+	q, done, err := f.request(c)
 	if err != nil {
 		return err
 	}
-	if asked != nil { // a Recovery among the manifests
-		spec := &asked.Spec
-		f.dryRun, f.force = f.dryRun || spec.DryRun, f.force || spec.Force
-		if f.moment.IsZero() {
-			if f.moment, err = spec.At(); err != nil {
-				return err
-			}
-		}
-	}
+	defer done()
 	ctx, cancel := signals(c.Context())
 	defer cancel()
-	log, err := pipeline.OpenLog(pipeline.LogOptions{DataDir: f.dataDir, Brokers: f.brokers})
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	errOut := c.ErrOrStderr()
-	report, err := recovery.Run(ctx, recovery.Request{
-		Target: target, Destination: reach.destination, Bucket: reach.bucket, Log: log, DataDir: absolute(f.dataDir), At: f.moment,
-		DryRun: f.dryRun, Force: f.force, Progress: showProgress(errOut, isTerminal(errOut)),
-	})
+	report, err := recovery.Run(ctx, q)
 	if report == nil {
 		return err
 	}
 	return errors.Join(err, f.print(c.OutOrStdout(), report))
+}
+
+// request is what the manifests and flags ask for, with the log opened; done closes it.
+func (f *recoverFlags) request(c *cobra.Command) (q recovery.Request, done func(), err error) {
+	target, reach, asked, err := f.target.load()
+	if err != nil {
+		return q, nil, err
+	}
+	if asked != nil { // a Recovery among the manifests
+		spec := &asked.Spec
+		f.dryRun, f.force = f.dryRun || spec.DryRun, f.force || spec.Force
+		if f.from == v1alpha1.RecoverFromAuto && spec.From != "" {
+			f.from = spec.From
+		}
+		if f.moment.IsZero() {
+			if f.moment, err = spec.At(); err != nil {
+				return q, nil, err
+			}
+		}
+	}
+	errOut := c.ErrOrStderr()
+	q = recovery.Request{
+		Target: target, Destination: reach.destination, Bucket: reach.bucket, From: f.from, DataDir: absolute(f.dataDir), At: f.moment,
+		DryRun: f.dryRun, Force: f.force, Progress: showProgress(errOut, isTerminal(errOut)),
+	}
+	done = func() {}
+	if f.from != v1alpha1.RecoverFromBucket {
+		if q.Log, q.NoLog = pipeline.OpenLog(pipeline.LogOptions{DataDir: f.dataDir, Brokers: f.brokers}); q.NoLog == nil {
+			done = q.Log.Close
+		}
+	}
+	return q, done, nil
 }
 
 func (f *recoverFlags) print(w io.Writer, report *restorer.Report) error {
@@ -223,6 +250,68 @@ func showProgress(w io.Writer, terminal bool) func(restorer.Progress) {
 			_, _ = fmt.Fprint(w, "\r\x1b[K")
 		}
 	}
+}
+
+func rehearseCommand() *cobra.Command {
+	var f recoverFlags
+	var into string
+	c := &cobra.Command{
+		Use:   "rehearse -f FILE|DIR [-f ...]",
+		Short: "Try a recovery without stopping anything",
+		Long: `Rehearse does what "afterimage recover" would do, while replication goes on: the
+destination checks every write in full, admission included, and keeps none. It says
+what would fail and why, how long it took, and what a recovery would take. That
+forecast is corrected by the recoveries and rehearsals of before, which are kept in the
+data directory.
+
+With --into-kubeconfig everything is written for real, into another cluster, which
+then holds the recovered applications.`,
+		Example: `  afterimage rehearse -f manifests/
+  afterimage rehearse -f manifests/ --into-kubeconfig throwaway.kubeconfig`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return f.rehearse(c, into) },
+	}
+	f.target.add(c)
+	c.Flags().StringSliceVar(&f.brokers, "brokers", nil, "host:port of Kafka or Redpanda brokers, comma-separated (default: the log in the data directory)")
+	c.Flags().StringVar(&f.from, "from", v1alpha1.RecoverFromAuto, "bucket, log, or auto: see recover")
+	c.Flags().StringVar(&into, "into-kubeconfig", "", "kubeconfig of another cluster to recover into")
+	c.Flags().StringVarP(&f.format, "output", "o", "table", "table or json")
+	dataDirFlag(c, &f.dataDir)
+	return c
+}
+
+func (f *recoverFlags) rehearse(c *cobra.Command, into string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	q, done, err := f.request(c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	var other *rest.Config
+	if into != "" {
+		if other, err = clientcmd.BuildConfigFromFlags("", into); err != nil {
+			return usageError{fmt.Errorf("--into-kubeconfig: %w", err)}
+		}
+		other.QPS = -1
+	}
+	ctx, cancel := signals(c.Context())
+	defer cancel()
+	r, err := recovery.Rehearse(ctx, q, other)
+	if err != nil {
+		return err
+	}
+	if f.format == "table" {
+		learned := "no recovery has taught otherwise yet"
+		if r.Learned > 0 {
+			learned = fmt.Sprintf("recoveries took %.2f times as long as rehearsals, the median of %d", r.Factor, r.Learned)
+		}
+		defer func() {
+			_, _ = fmt.Fprintf(c.OutOrStdout(), "forecast of a recovery: %s (%s)\n", r.Forecast.Round(100*time.Millisecond), learned)
+		}()
+	}
+	return f.print(c.OutOrStdout(), r.Report)
 }
 
 func resumeCommand() *cobra.Command {

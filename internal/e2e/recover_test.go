@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,13 +19,17 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// cmdRecover runs afterimage recover on the rig's manifests and data directory.
+// cmdReports runs a command that reports on the rig's manifests and data directory.
 // Arguments of the form /POINTER=JSON are compared with its report, others are
 // flags. Negated: its exit status must not be 0, and the report is compared if
 // there is one.
-func cmdRecover(ts *testscript.TestScript, neg bool, args []string) {
+func cmdReports(name string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) { reports(ts, name, neg, args) }
+}
+
+func reports(ts *testscript.TestScript, name string, neg bool, args []string) {
 	r := rigOf(ts)
-	command := []string{"recover", "-f", r.manifestDir(), "--data-dir", r.dataDir(), "-o", "json"}
+	command := []string{name, "-f", r.manifestDir(), "--data-dir", r.dataDir(), "-o", "json"}
 	var wants []string
 	for _, a := range args {
 		if a == "MOMENT" {
@@ -39,9 +45,9 @@ func cmdRecover(ts *testscript.TestScript, neg bool, args []string) {
 	c := exec.Command(r.binary, command...)
 	c.Stdout, c.Stderr = &out, &errOut
 	err := c.Run()
-	ts.Logf("recover: %v\n%s%s", err, errOut.String(), out.String())
+	ts.Logf("%s: %v\n%s%s", name, err, errOut.String(), out.String())
 	if neg == (err == nil) {
-		ts.Fatalf("recover %v: error %v, negated %v", args, err, neg)
+		ts.Fatalf("%s %v: error %v, negated %v", name, args, err, neg)
 	}
 	if len(wants) == 0 {
 		return
@@ -205,4 +211,27 @@ func TestRecoverOriginal(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	r.source.cluster.up()
+
+	// Source, log and destination lost: a new, empty cluster, from the bucket alone.
+	store.Start()
+	must(os.RemoveAll(r.dataDir()))
+	empty := testenv.StartCluster(t, testenv.WithName("empty"))
+	must(testcluster.WriteKubeconfig(filepath.Join(r.dir, "destination.kubeconfig"), "destination", empty.RESTConfig()))
+	lostDestination := r.destination
+	r.destination, err = newSide(&reached{Cluster: empty.Cluster})
+	must(err)
+	if out := recovered(); !strings.Contains(out, "1 restored") || !strings.Contains(out, "read from the bucket") || !strings.Contains(out, "there is no log") {
+		t.Errorf("from the bucket alone:\n%s", out)
+	}
+	if out := recovered(); !strings.Contains(out, "0 restored, 0 patched, 1 unchanged") {
+		t.Errorf("from the bucket alone, again:\n%s", out)
+	}
+	// What is damaged is named, and the rest goes on.
+	damaged := bucket.Path("default", "orig", key) + "-2"
+	must(os.WriteFile(store.File("originals", damaged), []byte("{"), 0o600))
+	out, err = exec.Command(r.binary, "recover", "-f", r.manifestDir(), "--data-dir", r.dataDir(), "--from", "bucket").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), damaged) || !strings.Contains(string(out), "1 unchanged") {
+		t.Errorf("with a damaged original: %v\n%s", err, out)
+	}
+	r.destination = lostDestination
 }

@@ -43,7 +43,7 @@ const patience = 30 * time.Second
 //	status POINTER=JSON…      waits until afterimage status says so
 //	failing KEY REASON [TEXT] waits until the object is shown as failing
 //	condition TYPE STATUS     waits for a condition
-//	[!] recover [FLAG…] [/POINTER=JSON…]  runs afterimage recover and looks at its report
+//	[!] recover|replay|rehearse [FLAG…] [/POINTER=JSON…]  runs it and looks at its report
 //	moment                    notes a moment for recover --at MOMENT
 //	resume                    runs afterimage resume
 //	confirm-prune FILE        confirms what the PruneBlocked condition asks, in the manifest
@@ -67,9 +67,11 @@ func TestScenarios(t *testing.T) {
 			"failing":     cmdFailing,
 			"condition":   cmdCondition,
 
-			"recover": cmdRecover,
-			"moment":  cmdMoment,
-			"resume":  cmdResume,
+			"recover":  cmdReports("recover"),
+			"replay":   cmdReports("replay"),
+			"rehearse": cmdReports("rehearse"),
+			"moment":   cmdMoment,
+			"resume":   cmdResume,
 
 			"confirm-prune":    cmdConfirmPrune,
 			"source-down":      func(ts *testscript.TestScript, _ bool, _ []string) { rigOf(ts).source.cluster.down() },

@@ -29,9 +29,12 @@ type Request struct {
 	Target manifest.Target
 	// Destination says how to reach the cluster that is recovered.
 	Destination *rest.Config
-	// Log is open for as long as the recovery runs.
-	Log *pipeline.LogAccess
-	// Bucket of the originals; nil: they are read from the log.
+	// Log is open for as long as the recovery runs; nil: there is none, NoLog says why.
+	Log   *pipeline.LogAccess
+	NoLog error
+	// From says where to read: see restorer.Options.
+	From string
+	// Bucket of the originals; nil: there is none.
 	Bucket *bucket.Options
 	// DataDir names this process among others on the machine.
 	DataDir string
@@ -42,17 +45,92 @@ type Request struct {
 	// Progress and Logger may be nil.
 	Progress func(restorer.Progress)
 	Logger   *slog.Logger
+
+	mode restorer.Mode // of the package's own functions
 }
 
 // requestTimeout of the recovery's requests: below it, others have given up.
 const requestTimeout = 30 * time.Second
 
+// answerWithin is how long a log may take to answer before it counts as lost.
+const answerWithin = 15 * time.Second
+
 // Run makes the recovery that is asked for. The report is nil where it could not
 // begin.
 func Run(ctx context.Context, q Request) (*restorer.Report, error) {
+	destination, err := kube.New(q.Destination, kube.WithTimeout(requestTimeout))
+	if err != nil {
+		return nil, err
+	}
+	o := restorer.Options{
+		Mode: q.mode, Config: q.Target.Compute(), Destination: destination, From: q.From, PointInTime: !q.At.IsZero(), DryRun: q.DryRun, Force: q.Force,
+		Holder: holder(q.DataDir), Progress: q.Progress, Logger: q.Logger,
+	}
+	if c := q.Target.Config.Components.Restorer; c != nil && c.ConcurrentTasks != nil {
+		o.Tasks = int(*c.ConcurrentTasks)
+	}
+	if q.Bucket != nil && q.From != restorer.FromLog {
+		b, err := bucket.New(*q.Bucket)
+		if err != nil {
+			return nil, fmt.Errorf("bucket of the originals: %w", err)
+		}
+		o.Bucket = b
+	}
+	incomplete, lost, err := q.originals(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	r, err := restorer.New(o)
+	if err != nil {
+		return nil, err
+	}
+	report, err := r.Run(ctx)
+	if err == nil && report.Mode == restorer.Recover && !q.DryRun {
+		if note := q.remember(report); note != nil {
+			report.Warnings = append(report.Warnings, note.Error())
+		}
+	}
+	report.Warnings = append(report.Warnings, incomplete...)
+	if lost != nil {
+		report.Warnings = append(report.Warnings, fmt.Sprintf("there is no log (%v): everything was read from the bucket", lost))
+	}
+	return report, err
+}
+
+// originals finds the log, or does without it where the bucket can stand in. lost
+// is why there is no log.
+func (q *Request) originals(ctx context.Context, o *restorer.Options) (warnings []string, lost, err error) {
+	if q.From != restorer.FromBucket {
+		warnings, err = q.log(ctx, o)
+		if err == nil || ctx.Err() != nil || o.Bucket == nil || !q.At.IsZero() {
+			return warnings, nil, err
+		}
+		lost = err
+	}
+	if o.Bucket == nil {
+		return nil, nil, errors.New("--from bucket: the configuration names no bucket (bucketName)")
+	}
+	if o.Config.SourceUID, err = restorer.SourceOf(ctx, o.Bucket, o.Config.Namespace, o.Config.Name); err != nil {
+		return nil, nil, errors.Join(lost, err)
+	}
+	return nil, lost, nil
+}
+
+// log reads the log up to the moment that is asked for.
+func (q *Request) log(ctx context.Context, o *restorer.Options) (warnings []string, err error) {
+	if q.Log == nil {
+		return nil, q.NoLog
+	}
 	id := q.Target.LiveSynchronization
 	log := history.Log{
 		Client: q.Log.Client, Topics: topology.TopicsFor(id.Namespace, id.Name), Embedded: q.Log.Embedded, Floor: q.Log.Floor,
+	}
+	// Whether it answers at all is asked first: reading it is tried for ever.
+	ask, cancel := context.WithTimeout(ctx, answerWithin)
+	parts, err := log.Client.Partitions(ask, log.Topics.Outcomes)
+	cancel()
+	if err != nil {
+		return nil, fmt.Errorf("the log of LiveSynchronization %s: %w", id, err)
 	}
 	snapshot, err := log.Snapshot(ctx, q.At)
 	if err != nil {
@@ -64,52 +142,19 @@ func Run(ctx context.Context, q Request) (*restorer.Report, error) {
 	if snapshot.Config.Generation == 0 {
 		return nil, fmt.Errorf("the log of LiveSynchronization %s holds no configuration: nothing was replicated yet", id)
 	}
-	config := q.Target.Compute()
-	config.Generation, config.SourceUID = snapshot.Config.Generation, snapshot.Config.SourceUID
-	config.FormerSourceUIDs = snapshot.Config.FormerSourceUIDs
-	destination, err := kube.New(q.Destination, kube.WithTimeout(requestTimeout))
-	if err != nil {
-		return nil, err
+	o.Config.Generation, o.Config.SourceUID = snapshot.Config.Generation, snapshot.Config.SourceUID
+	o.Config.FormerSourceUIDs = snapshot.Config.FormerSourceUIDs
+	o.Log, o.Keys, o.VerifiedAt = logOf{snapshot}, snapshot.Keys, snapshot.Window.VerifiedAt
+	o.Gone = func(instance string) bool { return q.Log.Alone && instance == q.Log.Instance }
+	if q.mode != restorer.Rehearse { // which changes nothing that an audit is about
+		o.Outcomes = &restorer.Outcomes{Client: log.Client, Topic: log.Topics.Outcomes, Partitions: int32(len(parts)), Writer: o.Holder}
 	}
-	o := restorer.Options{
-		Config: config, Destination: destination, Log: logOf{snapshot}, From: restorer.FromLog, Keys: snapshot.Keys,
-		PointInTime: !q.At.IsZero(), DryRun: q.DryRun, Force: q.Force,
-		Holder: holder(q.DataDir), VerifiedAt: snapshot.Window.VerifiedAt, Progress: q.Progress, Logger: q.Logger,
-		Gone: func(instance string) bool { return q.Log.Alone && instance == q.Log.Instance },
-	}
-	if q.Bucket != nil {
-		originals, err := bucket.New(*q.Bucket)
-		if err != nil {
-			return nil, fmt.Errorf("bucket of the originals: %w", err)
-		}
-		o.Bucket, o.From = originals, restorer.FromAuto
-	}
-	if c := q.Target.Config.Components.Restorer; c != nil && c.ConcurrentTasks != nil {
-		o.Tasks = int(*c.ConcurrentTasks)
-	}
-	if o.Outcomes, err = outcomes(ctx, log); err != nil {
-		return nil, err
-	}
-	r, err := restorer.New(o)
-	if err != nil {
-		return nil, err
-	}
-	report, err := r.Run(ctx)
 	if !q.At.IsZero() {
-		for _, gvr := range snapshot.Window.Incomplete(config, q.At) {
-			report.Warnings = append(report.Warnings, fmt.Sprintf("%s was not in the log yet at that moment: what there was of it is not known", gvr.GroupResource()))
+		for _, gvr := range snapshot.Window.Incomplete(o.Config, q.At) {
+			warnings = append(warnings, fmt.Sprintf("%s was not in the log yet at that moment: what there was of it is not known", gvr.GroupResource()))
 		}
 	}
-	return report, err
-}
-
-// outcomes is where the results are noted.
-func outcomes(ctx context.Context, log history.Log) (*restorer.Outcomes, error) {
-	parts, err := log.Client.Partitions(ctx, log.Topics.Outcomes)
-	if err != nil {
-		return nil, fmt.Errorf("finding the topic of outcomes: %w", err)
-	}
-	return &restorer.Outcomes{Client: log.Client, Topic: log.Topics.Outcomes, Partitions: int32(len(parts)), Writer: holder("")}, nil
+	return warnings, nil
 }
 
 // holder names this process at the fence: the same one when it is run again.

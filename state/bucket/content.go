@@ -14,6 +14,7 @@ import (
 // The control annotations: added to what is stored, removed from what is read.
 const (
 	liveSynchronizationAnnotation   = topology.LiveSynchronizationAnnotation
+	sourceClusterAnnotation         = topology.SourceClusterAnnotation
 	keyAnnotation                   = topology.KeyAnnotation
 	versionAnnotation               = topology.VersionAnnotation
 	sourceUIDAnnotation             = topology.MarkPrefix + "source-uid"
@@ -29,7 +30,7 @@ const (
 // these names itself, being a copy made by another Afterimage: those are kept
 // aside in original-annotations.
 var controlAnnotations = []string{
-	liveSynchronizationAnnotation, keyAnnotation, versionAnnotation, sourceUIDAnnotation, sourceRVAnnotation,
+	liveSynchronizationAnnotation, sourceClusterAnnotation, keyAnnotation, versionAnnotation, sourceUIDAnnotation, sourceRVAnnotation,
 	syncedAtAnnotation, namespaceLabelsAnnotation, namespaceAnnotationsAnnotation, originalAnnotationsAnnotation,
 }
 
@@ -126,6 +127,7 @@ func (o *Original) Content() ([]byte, error) {
 		}
 	}
 	set(liveSynchronizationAnnotation, o.LiveSynchronization)
+	set(sourceClusterAnnotation, o.SourceCluster)
 	set(keyAnnotation, o.Key.String())
 	set(versionAnnotation, o.Version.String())
 	set(sourceUIDAnnotation, o.UID)
@@ -152,7 +154,10 @@ func decode(content []byte) (Original, error) {
 	if object.text(keyAnnotation) == "" || object.text(versionAnnotation) == "" || object.text(liveSynchronizationAnnotation) == "" {
 		return Original{}, errUnstamped
 	}
-	o := Original{LiveSynchronization: object.text(liveSynchronizationAnnotation), UID: object.text(sourceUIDAnnotation)}
+	o := Original{
+		LiveSynchronization: object.text(liveSynchronizationAnnotation), SourceCluster: object.text(sourceClusterAnnotation),
+		UID: object.text(sourceUIDAnnotation),
+	}
 	if o.Key, err = topology.ParseKey(object.text(keyAnnotation)); err != nil {
 		return Original{}, err
 	}

@@ -119,7 +119,7 @@ func TestContentOfBadBodies(t *testing.T) {
 
 func TestFromRecord(t *testing.T) {
 	r := topology.Record{Key: "core/v1/configmaps/shop/a", Kind: topology.Object, Body: []byte(`{}`), AppendedAt: time.Unix(1, 0)}
-	o, err := FromRecord("dr", "pre", &r)
+	o, err := FromRecord(topology.Owner{LiveSynchronization: "dr/pre", SourceUID: "src"}, &r)
 	if err != nil || o.Path != "dr/pre/core-v1-configmaps/shop.a" || o.LiveSynchronization != "dr/pre" || !o.SyncedAt.Equal(r.AppendedAt) {
 		t.Errorf("%+v, %v", o, err)
 	}
@@ -128,7 +128,7 @@ func TestFromRecord(t *testing.T) {
 		"a control record": {Key: "!heartbeat", Kind: topology.Heartbeat, Body: []byte(`{}`)},
 		"a key that none":  {Key: "x", Kind: topology.Object, Body: []byte(`{}`)},
 	} {
-		if o, err := FromRecord("dr", "pre", &r); err == nil {
+		if o, err := FromRecord(topology.Owner{LiveSynchronization: "dr/pre", SourceUID: "src"}, &r); err == nil {
 			t.Errorf("%s gave %+v", reason, o)
 		}
 	}

@@ -18,8 +18,9 @@ type Original struct {
 	// Path in the bucket, without the prefix; see [Path].
 	Path string
 	Key  topology.Key
-	// LiveSynchronization is <namespace>/<name>.
-	LiveSynchronization                   string
+	// LiveSynchronization is <namespace>/<name>; SourceCluster the UID of the source
+	// cluster's kube-system. Both own what a recovery writes.
+	LiveSynchronization, SourceCluster    string
 	Version                               topology.Version
 	UID                                   string
 	NamespaceLabels, NamespaceAnnotations map[string]string
@@ -32,7 +33,8 @@ type Original struct {
 
 // FromRecord is the original that a record of changes holds. An error means that
 // the record holds none: it is a delete or a control record.
-func FromRecord(namespace, name string, r *topology.Record) (Original, error) {
+func FromRecord(owner topology.Owner, r *topology.Record) (Original, error) {
+	namespace, name, _ := strings.Cut(owner.LiveSynchronization, "/")
 	if r.Kind != topology.Object || len(r.Body) == 0 {
 		return Original{}, fmt.Errorf("record %s of kind %q with a body of %d bytes holds no original", r.Key, r.Kind, len(r.Body))
 	}
@@ -43,7 +45,8 @@ func FromRecord(namespace, name string, r *topology.Record) (Original, error) {
 	return Original{
 		Path:                 Path(namespace, name, key),
 		Key:                  key,
-		LiveSynchronization:  namespace + "/" + name,
+		LiveSynchronization:  owner.LiveSynchronization,
+		SourceCluster:        owner.SourceUID,
 		Version:              r.Version,
 		UID:                  r.UID,
 		NamespaceLabels:      r.NamespaceLabels,

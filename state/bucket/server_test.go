@@ -57,7 +57,7 @@ func original(name string, rv int) Original {
 		AppendedAt:      time.UnixMilli(1700000000123 + int64(rv)).UTC(),
 		Body:            []byte(body),
 	}
-	o, err := FromRecord("dr", "pre", r)
+	o, err := FromRecord(topology.Owner{LiveSynchronization: "dr/pre", SourceUID: "src"}, r)
 	if err != nil {
 		panic(err)
 	}
@@ -530,7 +530,7 @@ func TestStoredForm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"apiVersion":"v1","data":{"rv":"5"},"kind":"ConfigMap","metadata":{"annotations":{"afterimage.io/key":"core/v1/configmaps/shop/settings","afterimage.io/live-synchronization":"dr/pre","afterimage.io/namespace-labels":"{\"team\":\"a\"}","afterimage.io/original-annotations":"absent","afterimage.io/source-resource-version":"5","afterimage.io/source-uid":"uid-settings","afterimage.io/synced-at":"2023-11-14T22:13:20.128Z","afterimage.io/version":"1.5.7.0"},"name":"settings","namespace":"shop","resourceVersion":"5"}}`
+	const want = `{"apiVersion":"v1","data":{"rv":"5"},"kind":"ConfigMap","metadata":{"annotations":{"afterimage.io/key":"core/v1/configmaps/shop/settings","afterimage.io/live-synchronization":"dr/pre","afterimage.io/namespace-labels":"{\"team\":\"a\"}","afterimage.io/original-annotations":"absent","afterimage.io/source-cluster":"src","afterimage.io/source-resource-version":"5","afterimage.io/source-uid":"uid-settings","afterimage.io/synced-at":"2023-11-14T22:13:20.128Z","afterimage.io/version":"1.5.7.0"},"name":"settings","namespace":"shop","resourceVersion":"5"}}`
 	if diff := cmp.Diff(want, string(content)); diff != "" {
 		t.Error(diff)
 	}
