@@ -5,6 +5,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/manifest"
 	"github.com/afterimage-dr/afterimage/internal/pipeline"
+	"github.com/afterimage-dr/afterimage/internal/recovery"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
@@ -26,7 +27,7 @@ func (m *manifests) load() ([]pipeline.LiveSync, error) {
 }
 
 // watch hands every new set to the pipeline, until ctx ends.
-func (m *manifests) watch(ctx context.Context, p *pipeline.Pipeline) {
+func (m *manifests) watch(ctx context.Context, p *pipeline.Pipeline, jobs *recovery.Jobs) {
 	manifest.Watch(ctx, m.paths, m.first, func(set *manifest.Set, err error) {
 		var syncs []pipeline.LiveSync
 		if err == nil {
@@ -37,7 +38,9 @@ func (m *manifests) watch(ctx context.Context, p *pipeline.Pipeline) {
 		}
 		if err != nil {
 			p.ConfigError(err)
+			return
 		}
+		jobs.Apply(ctx, set)
 	}, m.options...)
 }
 

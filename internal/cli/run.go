@@ -15,9 +15,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/afterimage-dr/afterimage/consumers/restorer"
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/manifest"
 	"github.com/afterimage-dr/afterimage/internal/pipeline"
+	"github.com/afterimage-dr/afterimage/internal/recovery"
 	"github.com/afterimage-dr/afterimage/internal/status"
 )
 
@@ -47,6 +49,7 @@ is started: a mistake is named with its file, its field and what was expected. W
 it runs the files are read again when they change; suspend, filters, patches and
 resyncPeriod take effect without a restart. Files that became invalid or vanished
 change nothing: the last good ones stay in effect and "afterimage status" says so.
+A Recovery among them is run once, as by "afterimage recover".
 
 Clusters and brokers that cannot be reached are tried again for as long as it runs.
 It may be killed at any moment: it goes on where it was.
@@ -138,12 +141,19 @@ func run(c *cobra.Command, f runFlags) error {
 	if err != nil {
 		return err
 	}
-	server, err := status.Serve(absolute(f.dataDir), p.Status)
+	jobs := &recovery.Jobs{DataDir: absolute(f.dataDir), Brokers: f.brokers, Logger: logging.New(logs, level, restorer.Component, "")}
+	say := func() status.Process {
+		s := p.Status()
+		s.Recoveries = jobs.Status()
+		return s
+	}
+	server, err := status.Serve(absolute(f.dataDir), say)
 	if err != nil {
 		cancel()
 		return errors.Join(err, p.Wait())
 	}
-	go m.watch(ctx, p)
+	jobs.Apply(ctx, m.first)
+	go m.watch(ctx, p, jobs)
 	if terminal {
 		_, _ = fmt.Fprintf(errOut, "afterimage %s, logs in %s, Ctrl-C stops\n", Version(), filepath.Join(f.dataDir, logFile))
 		progress(ctx, errOut, p.Status)
@@ -152,6 +162,7 @@ func run(c *cobra.Command, f runFlags) error {
 	// Before Wait gives the data directory away: the next process has its socket
 	// in the same place.
 	server.Close()
+	jobs.Wait()
 	return p.Wait()
 }
 

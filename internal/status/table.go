@@ -35,9 +35,29 @@ func Table(w io.Writer, p Process) error {
 	for _, l := range p.LiveSynchronizations {
 		details(&b, l)
 	}
+	for _, r := range p.Recoveries {
+		recovery(&b, r)
+	}
 	stream(&b, p)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// recovery prints how far a Recovery is.
+func recovery(b *strings.Builder, r Recovery) {
+	s := r.Status
+	fmt.Fprintf(b, "\nrecovery %s/%s of %s: %s", r.Namespace, r.Name, r.LiveSynchronization, s.State)
+	if s.CompletionTime != nil {
+		n := s.Summary
+		fmt.Fprintf(b, ", %d restored, %d patched, %d unchanged, %d deleted, %d failed", n.Restored, n.Patched, n.Unchanged, n.Deleted, n.Failed)
+	}
+	b.WriteByte('\n')
+	for _, c := range s.Conditions {
+		fmt.Fprintf(b, "  %s: %s\n", c.Reason, c.Message)
+	}
+	for _, f := range s.Failures {
+		fmt.Fprintf(b, "  failed %s: %s\n", strings.Trim(f.Resource+"/"+f.Namespace+"/"+f.Name, "/"), reason(f.Reason, f.Message))
+	}
 }
 
 // details prints what is not as it should be, with the reason.

@@ -4,6 +4,8 @@
 package status
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
@@ -22,6 +24,8 @@ type Process struct {
 	Manifests Manifests `json:"manifests"`
 	// LiveSynchronizations in the order of their namespaces and names.
 	LiveSynchronizations []LiveSynchronization `json:"liveSynchronizations"`
+	// Recoveries of the manifests, in the order of their namespaces and names.
+	Recoveries []Recovery `json:"recoveries,omitempty"`
 }
 
 // Stream is the health of the log.
@@ -54,4 +58,20 @@ type LiveSynchronization struct {
 	Suspend   bool                               `json:"suspend"`
 	CreatedAt time.Time                          `json:"startedAt"`
 	Status    v1alpha1.LiveSynchronizationStatus `json:"status"`
+}
+
+// Recovery is one of them with its status.
+type Recovery struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// LiveSynchronization that is recovered, <namespace>/<name>.
+	LiveSynchronization string                  `json:"liveSynchronization"`
+	Status              v1alpha1.RecoveryStatus `json:"status"`
+}
+
+// SortRecoveries puts them in the order of their namespaces and names.
+func SortRecoveries(all []Recovery) {
+	slices.SortFunc(all, func(a, b Recovery) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
 }
