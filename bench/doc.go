@@ -3,7 +3,7 @@
 // checks that both ended equal. Quote its ratios, not its seconds: both sides
 // share the machine with two API servers, and machines differ.
 //
-//	go run ./bench [-rounds 3] [-objects 5000] [-memory 10000,50000] [-only cold,bucket,lag,resync,history,memory]
+//	go run ./bench [-rounds 3] [-objects 5000] [-memory 10000,50000] [-only cold,bucket,recover,lag,resync,history,memory]
 //
 // The rows:
 //
@@ -14,6 +14,9 @@
 //     same without one. The bucket is a server in this process that discards
 //     bodies, so that what is measured is ours. Off that clock, until it was given
 //     every original.
+//   - recover: afterimage recover, the whole process, into an empty destination, from
+//     the log and from a bucket on a real S3 server, over a client that applies the
+//     same objects from memory with 32 workers.
 //   - lag: from the source's answer to a write until the destination's watch
 //     shows it, p50 and p99, at half the rate the bare watch-and-write loop can
 //     sustain, Afterimage over that loop.

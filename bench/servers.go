@@ -278,7 +278,7 @@ const bucketManifest = `---
 apiVersion: v1
 kind: Secret
 metadata: {name: originals}
-stringData: {accessKeyID: bench, secretAccessKey: bench-bench}
+stringData: {accessKeyID: ` + testcluster.S3AccessKey + `, secretAccessKey: ` + testcluster.S3SecretKey + `}
 ---
 apiVersion: assets.astronetes.io/v1alpha1
 kind: Bucket

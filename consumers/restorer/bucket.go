@@ -71,7 +71,7 @@ func (f *fromBucket) list(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("listing the originals in the bucket: %w", err)
 	case len(f.paths) == 0:
-		return fmt.Errorf("the bucket holds no originals of LiveSynchronization %s: there is nothing under %s", f.owner, f.folder)
+		return noOriginals(f.owner, f.folder)
 	}
 	f.listed = true
 	return nil
@@ -122,20 +122,36 @@ func (f *fromBucket) get(ctx context.Context, path string) (*original, error) {
 // LiveSynchronization in a bucket come from: what a recovery without a log knows
 // its owner marks from.
 func SourceOf(ctx context.Context, b Bucket, namespace, name string) (uid string, err error) {
-	f := newFromBucket(b, namespace, name, 1)
-	if err := f.list(ctx); err != nil {
-		return "", err
-	}
-	for _, path := range f.paths {
-		stored, err := b.Get(ctx, path)
-		if err == nil && stored.LiveSynchronization == f.owner && stored.SourceCluster != "" {
-			return stored.SourceCluster, nil
+	owner, looked := namespace+"/"+name, 0
+	var last error
+	err = b.List(ctx, bucket.Folder(namespace, name), func(e bucket.Entry) error {
+		looked++
+		stored, err := b.Get(ctx, e.Path)
+		switch {
+		case err != nil:
+			last = err
+		case stored.LiveSynchronization == owner && stored.SourceCluster != "":
+			uid = stored.SourceCluster
+			return errFound
 		}
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
+		return ctx.Err()
+	})
+	switch {
+	case errors.Is(err, errFound):
+		return uid, nil
+	case err != nil:
+		return "", fmt.Errorf("listing the originals in the bucket: %w", err)
+	case looked == 0:
+		return "", noOriginals(owner, bucket.Folder(namespace, name))
 	}
-	return "", fmt.Errorf("none of the %d originals of LiveSynchronization %s in the bucket can be read", len(f.paths), f.owner)
+	return "", fmt.Errorf("none of the %d originals of LiveSynchronization %s in the bucket tells its source (last: %w)", looked, owner, last)
+}
+
+// errFound ends a listing.
+var errFound = errors.New("found")
+
+func noOriginals(owner, folder string) error {
+	return fmt.Errorf("the bucket holds no originals of LiveSynchronization %s: there is nothing under %s", owner, folder)
 }
 
 // recordOf is the record of changes that an original was stored from.
