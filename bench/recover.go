@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -118,7 +117,7 @@ func (b *bench) applyBare(ctx context.Context, ns string) (time.Duration, error)
 		m := &l.Items[i]
 		m.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}
 		m.ObjectMeta = metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, Labels: m.Labels, Annotations: m.Annotations}
-		if bodies[i], err = json.Marshal((*corev1.ConfigMap)(m)); err != nil {
+		if bodies[i], err = json.Marshal(m); err != nil {
 			return 0, err
 		}
 	}

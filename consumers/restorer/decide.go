@@ -32,8 +32,12 @@ type decision struct {
 	deed deed
 	// state it becomes, of a restore.
 	state owned.State
-	// standby is the form in which it stands by, from which a restore differs.
+	// standby is what the destination holds, as far as the marks tell: a restore
+	// writes only what differs from it. Nil where it holds something else.
 	standby []byte
+	// confirm: a mark says that it was restored already, which the content must show.
+	// What is written from standby leaves the mark before it is known to be all.
+	confirm bool
 	// entry of the configuration, of a patch.
 	entry int
 	// mark of this recovery that the write leaves.
@@ -75,7 +79,7 @@ func (r *Restorer) decide(ctx context.Context, o *original, live *existing) deci
 	}
 	stale := live.ours() && (r.behind(live, o.rec, &verdict) || held && live.recovered != d.mark)
 	switch {
-	case d.mark != "" && live.ours() && live.recovered == d.mark && !stale:
+	case d.mark != "" && live.ours() && live.recovered == d.mark && !stale && !fromOriginal:
 		d.deed = leave // by this recovery, in an earlier run of it
 	case live.ours() && !stale && !fromOriginal && !r.replaces():
 		d.deed = leave
@@ -85,6 +89,7 @@ func (r *Restorer) decide(ctx context.Context, o *original, live *existing) deci
 	default:
 		d.deed = restore
 		d.atRisk = stale || live == nil
+		d.confirm = live.ours() && live.recovered == d.mark && !stale
 	}
 	if d.deed != restore {
 		return d
@@ -99,7 +104,7 @@ func (r *Restorer) decide(ctx context.Context, o *original, live *existing) deci
 // stands by without its conversion webhook, which comes with the gates.
 func (r *Restorer) withoutGates(o *original, live *existing) decision {
 	verdict := r.holding.Apply(o.rec)
-	d := decision{entry: verdict.Entry, mark: strconv.FormatInt(r.term, 10) + ".held", standby: verdict.Body}
+	d := decision{entry: verdict.Entry, mark: strconv.FormatInt(r.term, 10) + ".held"}
 	switch {
 	case verdict.Err != nil:
 		return refused(ReasonPatchFailed, verdict.Err.Error())
@@ -130,7 +135,9 @@ func (r *Restorer) target(d decision, o *original, rec *topology.Record, verdict
 		}
 		body = patched
 	}
-	d.standby = verdict.Body
+	if live.ours() && live.hash == verdict.Hash && !r.replaces() {
+		d.standby = verdict.Body
+	}
 	d.state = owned.State{Key: o.key, Version: rec.Version, UID: rec.UID, Hash: verdict.Hash, Body: body}
 	d.state.Version.Generation = r.Config.Generation
 	if r.Mode != Replay {

@@ -116,6 +116,11 @@ func (a *attempt) restoreOnce(ctx context.Context) (*Result, error) {
 		return &res, nil
 	case !a.live.ours():
 		return a.foreign(ctx)
+	case a.d.confirm && a.body == nil:
+		return nil, a.look(ctx)
+	case a.d.confirm && owned.Contains(a.body, a.d.state.Body):
+		a.r.found(a.o.keyText, a.live)
+		return &Result{Key: a.o.keyText, Action: Unchanged, Note: a.d.note}, nil
 	}
 	return a.replace(ctx)
 }
