@@ -135,6 +135,10 @@ func (r *Restorer) target(d decision, o *original, rec *topology.Record, verdict
 		}
 		body = patched
 	}
+	body, err := r.placed(o.key, body)
+	if err != nil {
+		return refused(owned.ReasonInvalid, err.Error())
+	}
 	if live.ours() && live.hash == verdict.Hash && !r.replaces() {
 		d.standby = verdict.Body
 	}

@@ -134,7 +134,7 @@ func (r *Restorer) resources() []schema.GroupVersionResource {
 			out = append(out, gvr)
 		}
 	}
-	if r.Config.Replication.ForceNamespaceCreation {
+	if r.Config.Replication.ForceNamespaceCreation || r.NamespacePrefix != "" {
 		add(kube.Namespaces.GroupVersionResource)
 	}
 	for _, e := range r.Config.Replication.Resources {

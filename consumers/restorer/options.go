@@ -22,7 +22,8 @@ const (
 	// Recover brings the applications up.
 	Recover Mode = "recover"
 	// Rehearse does what Recover would do, without a fence: as a server-side dry
-	// run, or for real in another cluster, where nobody else writes.
+	// run, or for real where nobody else writes: in another cluster, or in namespaces
+	// of other names.
 	Rehearse Mode = "rehearse"
 	// Replay applies what is logged again, through today's filters and patches but
 	// without the recovery process, and without a fence.
@@ -81,6 +82,10 @@ type Options struct {
 	Adopt func(key string) bool
 	// Only restricts it to keys; nil: all.
 	Only func(key string) bool
+	// NamespacePrefix, of a rehearsal that is no dry run, puts everything into
+	// namespaces of other names, under an owner of its own, so that replication takes
+	// nothing of it for its own. What has no namespace is left out.
+	NamespacePrefix string
 	// Holder names this process at the fence.
 	Holder string
 	// Gone tells of a writer that is certainly not running; nil: of none.

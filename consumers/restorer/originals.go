@@ -14,7 +14,10 @@ import (
 type original struct {
 	key     topology.Key
 	keyText string
-	rec     *topology.Record
+	// name is the key in results; keyText is where it goes, which is another place in
+	// a rehearsal under other names.
+	name string
+	rec  *topology.Record
 	// damaged is why there is no record: the bucket holds something else at its path.
 	damaged error
 	note    string
@@ -94,7 +97,11 @@ func (b *bucketBeside) of(ctx context.Context, o *original) (rec *topology.Recor
 	if why := b.lost.Load(); why != nil {
 		return o.rec, *why
 	}
-	stored, err := b.bucket.Get(ctx, bucket.Path(b.namespace, b.name, o.key))
+	key, err := topology.ParseKey(o.rec.Key) // o.key may be another place
+	if err != nil {
+		return o.rec, ""
+	}
+	stored, err := b.bucket.Get(ctx, bucket.Path(b.namespace, b.name, key))
 	switch {
 	case errors.Is(err, bucket.ErrNotFound):
 		return o.rec, "the bucket does not hold the original; it was read from the change log"

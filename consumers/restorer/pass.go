@@ -173,12 +173,15 @@ func (r *Restorer) pass(ctx context.Context, want func(string) bool) error {
 // one does what is to be done with one object. An error ends the recovery; what is
 // wrong with the object is its result.
 func (r *Restorer) one(ctx context.Context, o *original) error {
+	if o.name = o.keyText; r.NamespacePrefix != "" && o.damaged == nil && !r.place(o) {
+		return ctx.Err()
+	}
 	live := r.live.get(o.keyText)
 	d := r.decide(ctx, o, live)
 	if d.deed == nothing {
 		return ctx.Err()
 	}
-	res := Result{Key: o.keyText, Action: Unchanged, Note: d.note}
+	res := Result{Key: o.name, Action: Unchanged, Note: d.note}
 	var err error
 	switch d.deed {
 	case refuse:
@@ -188,7 +191,7 @@ func (r *Restorer) one(ctx context.Context, o *original) error {
 	case patch:
 		res, err = r.patch(ctx, o, &d, live)
 	case leave, nothing:
-		r.found(o.keyText, live)
+		r.found(o, live)
 	}
 	if err != nil {
 		return err
@@ -198,12 +201,12 @@ func (r *Restorer) one(ctx context.Context, o *original) error {
 }
 
 // found notes that an object is there as it must be.
-func (r *Restorer) found(key string, live *existing) {
+func (r *Restorer) found(o *original, live *existing) {
 	if live == nil {
 		return
 	}
 	r.mu.Lock()
-	r.wrote[key] = written{uid: live.pre.UID, mark: live.recovered}
+	r.wrote[o.keyText] = written{uid: live.pre.UID, mark: live.recovered, name: o.name}
 	r.mu.Unlock()
 }
 
@@ -211,14 +214,14 @@ func (r *Restorer) found(key string, live *existing) {
 func (r *Restorer) settle(o *original, d *decision, res Result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before, again := r.results[o.keyText]
+	before, again := r.results[o.name]
 	if d.atRisk && !again {
 		r.atRisk++
 	}
 	if again && res.Action == Unchanged && before.Action != Failed {
 		res.Action = before.Action // a later wave finds what an earlier one did
 	}
-	r.results[o.keyText] = res
+	r.results[o.name] = res
 	failed := 0
 	if res.Action == Failed {
 		failed = 1

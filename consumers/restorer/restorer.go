@@ -51,8 +51,8 @@ type Restorer struct {
 	progress             progress
 }
 
-// written is what is remembered of a write, to verify it.
-type written struct{ uid, mark string }
+// written is what is remembered of a write, to verify it, and whose result it is.
+type written struct{ uid, mark, name string }
 
 // New checks and prepares a recovery; it does not connect yet.
 func New(o Options) (*Restorer, error) {
@@ -60,6 +60,9 @@ func New(o Options) (*Restorer, error) {
 	r := &Restorer{Options: o, results: map[string]Result{}, wrote: map[string]written{}}
 	r.fence = fence.New(o.Destination, o.Config.Namespace, o.Config.Name)
 	r.owner = topology.OwnerOf(r.Config)
+	if r.NamespacePrefix != "" {
+		r.owner.LiveSynchronization += "@" + r.NamespacePrefix
+	}
 	var err error
 	if r.holding, err = topology.Compile(r.Config); err != nil {
 		return nil, err

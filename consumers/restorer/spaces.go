@@ -12,7 +12,7 @@ import (
 )
 
 // spaces makes namespaces that are missing, each once, where the configuration
-// wants that (forceNamespaceCreation).
+// wants that (forceNamespaceCreation), or a rehearsal has them under other names.
 type spaces struct {
 	r *Restorer
 
@@ -34,7 +34,7 @@ func newSpaces(r *Restorer) *spaces { return &spaces{r: r, made: map[string]*spa
 // object must wait.
 func (s *spaces) await(ctx context.Context, o *original) (reason, message string, err error) {
 	name := o.key.Namespace
-	if name == "" || !s.r.Config.Replication.ForceNamespaceCreation {
+	if name == "" || !s.r.Config.Replication.ForceNamespaceCreation && s.r.NamespacePrefix == "" {
 		return "", "", nil
 	}
 	s.mu.Lock()

@@ -46,15 +46,15 @@ func (r *Restorer) verify(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, was := range r.wrote {
-		res := r.results[key]
-		if res.Action == Failed || res.Action == Deleted || seen[key] == was {
+		res, is := r.results[was.name], seen[key]
+		if res.Action == Failed || res.Action == Deleted || is.uid == was.uid && is.mark == was.mark {
 			continue
 		}
 		message := "it was written, and is not at the destination any more"
 		if _, there := seen[key]; there {
 			message = "it was written, and somebody has replaced it at the destination since"
 		}
-		r.results[key] = Result{Key: key, Action: Failed, Reason: ReasonLost, Message: message, Note: res.Note}
+		r.results[was.name] = Result{Key: was.name, Action: Failed, Reason: ReasonLost, Message: message, Note: res.Note}
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func (a *attempt) failed(ctx context.Context, err error) (Result, error) {
 		a.r.served.Forget(a.o.key.Group, a.o.key.Resource)
 	}
 	if reason == owned.ReasonNamespaceMissing && a.r.DryRun && a.r.wouldMake(a.o.key.Namespace) {
-		return Result{Key: a.o.keyText, Action: Restored, Note: "not tried: its namespace would be created first"}, nil
+		return Result{Key: a.o.name, Action: Restored, Note: "not tried: its namespace would be created first"}, nil
 	}
 	return a.fail(reason, message), nil
 }
@@ -103,7 +103,7 @@ func (r *Restorer) wouldMake(namespace string) bool {
 }
 
 func (a *attempt) fail(reason, message string) Result {
-	return Result{Key: a.o.keyText, Action: Failed, Reason: reason, Message: message, Note: a.d.note}
+	return Result{Key: a.o.name, Action: Failed, Reason: reason, Message: message, Note: a.d.note}
 }
 
 // restoreOnce creates or replaces the object as it was last seen.
@@ -119,8 +119,8 @@ func (a *attempt) restoreOnce(ctx context.Context) (*Result, error) {
 	case a.d.confirm && a.body == nil:
 		return nil, a.look(ctx)
 	case a.d.confirm && owned.Contains(a.body, a.d.state.Body):
-		a.r.found(a.o.keyText, a.live)
-		return &Result{Key: a.o.keyText, Action: Unchanged, Note: a.d.note}, nil
+		a.r.found(a.o, a.live)
+		return &Result{Key: a.o.name, Action: Unchanged, Note: a.d.note}, nil
 	}
 	return a.replace(ctx)
 }
@@ -192,7 +192,7 @@ func (a *attempt) apply(ctx context.Context) (*Result, error) {
 			return nil, err
 		}
 		if a.r.DryRun { // it was not persisted: what is there has the old entry
-			return &Result{Key: a.o.keyText, Action: Restored, Note: a.d.note}, nil
+			return &Result{Key: a.o.name, Action: Restored, Note: a.d.note}, nil
 		}
 	}
 	body, err := a.d.state.Marked(a.r.owner, a.resource, &a.live.pre)
@@ -219,7 +219,7 @@ func (a *attempt) recreate(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if a.r.DryRun {
-		return &Result{Key: a.o.keyText, Action: Restored, Note: "it would be deleted and created, because an immutable field differs"}, nil
+		return &Result{Key: a.o.name, Action: Restored, Note: "it would be deleted and created, because an immutable field differs"}, nil
 	}
 	return nil, a.look(ctx)
 }
@@ -233,7 +233,7 @@ func (a *attempt) foreign(ctx context.Context) (*Result, error) {
 		return nil, a.look(ctx)
 	}
 	if a.live.whose == owned.Foreign && owned.Contains(a.body, a.d.state.Body) {
-		return &Result{Key: a.o.keyText, Action: Unchanged, Note: "it was not made by Afterimage, and is as it must be"}, nil
+		return &Result{Key: a.o.name, Action: Unchanged, Note: "it was not made by Afterimage, and is as it must be"}, nil
 	}
 	if a.live.whose == owned.Foreign && (a.r.Config.Replication.AdoptExisting || owned.MadeByEveryCluster(a.o.key)) {
 		a.d.state.Adopted = true
@@ -269,8 +269,8 @@ func (a *attempt) patchOnce(ctx context.Context) (*Result, error) {
 		return nil, a.look(ctx)
 	}
 	if a.live.recovered == a.d.mark {
-		a.r.found(a.o.keyText, a.live)
-		return &Result{Key: a.o.keyText, Action: Unchanged}, nil
+		a.r.found(a.o, a.live)
+		return &Result{Key: a.o.name, Action: Unchanged}, nil
 	}
 	body, err := a.r.recovery.Patch(a.d.entry, a.o.key, topology.Live, a.body)
 	if err != nil {
@@ -373,12 +373,12 @@ func (a *attempt) written(made []byte, err error) (*Result, error) {
 	}
 	if !a.r.DryRun {
 		a.r.live.set(a.o.keyText, a.live)
-		a.r.found(a.o.keyText, a.live)
+		a.r.found(a.o, a.live)
 		a.r.Logger.LogAttrs(context.Background(), slog.LevelInfo, logging.ObjectUpdated,
 			logging.Event(topology.Update), logging.SourceObject(a.o.key, a.o.rec.UID, a.o.rec.Version.RV),
 			logging.DestinationObject(a.o.key, a.live.pre.UID, a.live.pre.ResourceVersion))
 	}
-	return &Result{Key: a.o.keyText, Action: Restored, Note: a.d.note}, nil
+	return &Result{Key: a.o.name, Action: Restored, Note: a.d.note}, nil
 }
 
 // cascades tells whether deleting an object deletes what others put under it.

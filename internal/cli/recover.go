@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -255,6 +256,7 @@ func showProgress(w io.Writer, terminal bool) func(restorer.Progress) {
 func rehearseCommand() *cobra.Command {
 	var f recoverFlags
 	var into string
+	var stage recovery.Stage
 	c := &cobra.Command{
 		Use:   "rehearse -f FILE|DIR [-f ...]",
 		Short: "Try a recovery without stopping anything",
@@ -265,40 +267,51 @@ forecast is corrected by the recoveries and rehearsals of before, which are kept
 data directory.
 
 With --into-kubeconfig everything is written for real, into another cluster, which
-then holds the recovered applications.`,
+then holds the recovered applications. With --namespace-prefix everything that is in a
+namespace is written into namespaces of other names, under an owner of its own, and
+deleted at the end unless --keep is given; what has no namespace is left out, and what
+objects say of namespaces stays as it is.`,
 		Example: `  afterimage rehearse -f manifests/
+  afterimage rehearse -f manifests/ --namespace-prefix drill-
   afterimage rehearse -f manifests/ --into-kubeconfig throwaway.kubeconfig`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return f.rehearse(c, into) },
+		RunE: func(c *cobra.Command, _ []string) error { return f.rehearse(c, into, stage) },
 	}
 	f.target.add(c)
 	c.Flags().StringSliceVar(&f.brokers, "brokers", nil, "host:port of Kafka or Redpanda brokers, comma-separated (default: the log in the data directory)")
 	c.Flags().StringVar(&f.from, "from", v1alpha1.RecoverFromAuto, "bucket, log, or auto: see recover")
 	c.Flags().StringVar(&into, "into-kubeconfig", "", "kubeconfig of another cluster to recover into")
+	c.Flags().StringVar(&stage.NamespacePrefix, "namespace-prefix", "", "recover into namespaces whose names begin with this")
+	c.Flags().BoolVar(&stage.Keep, "keep", false, "keep what was written under the prefix")
 	c.Flags().StringVarP(&f.format, "output", "o", "table", "table or json")
 	dataDirFlag(c, &f.dataDir)
 	return c
 }
 
-func (f *recoverFlags) rehearse(c *cobra.Command, into string) error {
+func (f *recoverFlags) rehearse(c *cobra.Command, into string, stage recovery.Stage) error {
 	if err := f.check(); err != nil {
 		return err
+	}
+	if p := stage.NamespacePrefix; p != "" && len(validation.IsDNS1123Label(p+"x")) > 0 {
+		return usageError{fmt.Errorf("--namespace-prefix %q: want what the name of a namespace may begin with, such as drill-", p)}
+	}
+	if stage.Keep && stage.NamespacePrefix == "" {
+		return usageError{errors.New("--keep is for --namespace-prefix")}
 	}
 	q, done, err := f.request(c)
 	if err != nil {
 		return err
 	}
 	defer done()
-	var other *rest.Config
 	if into != "" {
-		if other, err = clientcmd.BuildConfigFromFlags("", into); err != nil {
+		if stage.Cluster, err = clientcmd.BuildConfigFromFlags("", into); err != nil {
 			return usageError{fmt.Errorf("--into-kubeconfig: %w", err)}
 		}
-		other.QPS = -1
+		stage.Cluster.QPS = -1
 	}
 	ctx, cancel := signals(c.Context())
 	defer cancel()
-	r, err := recovery.Rehearse(ctx, q, other)
+	r, err := recovery.Rehearse(ctx, q, stage)
 	if err != nil {
 		return err
 	}

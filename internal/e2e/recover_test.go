@@ -216,6 +216,14 @@ func TestRecoverOriginal(t *testing.T) {
 	store.Start()
 	must(os.RemoveAll(r.dataDir()))
 	empty := testenv.StartCluster(t, testenv.WithName("empty"))
+	rehearse := exec.Command(r.binary, "rehearse", "-f", r.manifestDir(), "--from", "bucket", "--data-dir", r.dataDir(), "--into-kubeconfig", empty.Kubeconfig())
+	if out, err := rehearse.CombinedOutput(); err != nil || !strings.Contains(string(out), "1 restored") || !strings.Contains(string(out), "forecast of a recovery: ") {
+		t.Errorf("rehearsing into another cluster: %v\n%s", err, out)
+	}
+	itself := exec.Command(r.binary, "rehearse", "-f", r.manifestDir(), "--from", "bucket", "--data-dir", r.dataDir(), "--into-kubeconfig", filepath.Join(r.dir, "destination.kubeconfig"))
+	if out, err := itself.CombinedOutput(); err == nil || !strings.Contains(string(out), "the destination itself") {
+		t.Errorf("rehearsing into the destination: %v\n%s", err, out)
+	}
 	must(testcluster.WriteKubeconfig(filepath.Join(r.dir, "destination.kubeconfig"), "destination", empty.RESTConfig()))
 	lostDestination := r.destination
 	r.destination, err = newSide(&reached{Cluster: empty.Cluster})

@@ -46,7 +46,10 @@ type Request struct {
 	Progress func(restorer.Progress)
 	Logger   *slog.Logger
 
-	mode restorer.Mode // of the package's own functions
+	// Of the package's own functions.
+	mode   restorer.Mode
+	prefix string
+	clean  bool
 }
 
 // requestTimeout of the recovery's requests: below it, others have given up.
@@ -63,7 +66,7 @@ func Run(ctx context.Context, q Request) (*restorer.Report, error) {
 		return nil, err
 	}
 	o := restorer.Options{
-		Mode: q.mode, Config: q.Target.Compute(), Destination: destination, From: q.From, PointInTime: !q.At.IsZero(), DryRun: q.DryRun, Force: q.Force,
+		Mode: q.mode, NamespacePrefix: q.prefix, Config: q.Target.Compute(), Destination: destination, From: q.From, PointInTime: !q.At.IsZero(), DryRun: q.DryRun, Force: q.Force,
 		Holder: holder(q.DataDir), Progress: q.Progress, Logger: q.Logger,
 	}
 	if c := q.Target.Config.Components.Restorer; c != nil && c.ConcurrentTasks != nil {
@@ -85,6 +88,11 @@ func Run(ctx context.Context, q Request) (*restorer.Report, error) {
 		return nil, err
 	}
 	report, err := r.Run(ctx)
+	if q.clean {
+		if left := r.Clean(context.WithoutCancel(ctx)); left != nil {
+			report.Warnings = append(report.Warnings, fmt.Sprintf("what the rehearsal wrote is left behind: %v", left))
+		}
+	}
 	if err == nil && report.Mode == restorer.Recover && !q.DryRun {
 		if note := q.remember(report); note != nil {
 			report.Warnings = append(report.Warnings, note.Error())

@@ -29,16 +29,28 @@ type Rehearsal struct {
 	Learned int
 }
 
+// Stage is where a rehearsal writes for real. The zero Stage: nowhere, it is a dry run.
+type Stage struct {
+	// Cluster other than the destination; nil: the destination.
+	Cluster *rest.Config
+	// NamespacePrefix puts everything into namespaces of other names; required in the
+	// destination itself.
+	NamespacePrefix string
+	// Keep leaves what was written under a prefix; else it is deleted at the end.
+	Keep bool
+}
+
 // Rehearse does what a recovery would do, while replication runs, and without
-// stopping it: the destination checks every write and keeps none. With into it is
-// done for real in another cluster instead.
-func Rehearse(ctx context.Context, q Request, into *rest.Config) (*Rehearsal, error) {
-	q.mode, q.DryRun = restorer.Rehearse, into == nil
-	if into != nil {
-		if err := another(ctx, q.Destination, into); err != nil {
+// stopping it: the destination checks every write and keeps none. With a stage it
+// is done for real there instead.
+func Rehearse(ctx context.Context, q Request, stage Stage) (*Rehearsal, error) {
+	q.mode, q.DryRun = restorer.Rehearse, stage.Cluster == nil && stage.NamespacePrefix == ""
+	q.prefix, q.clean = stage.NamespacePrefix, stage.NamespacePrefix != "" && !stage.Keep
+	if stage.Cluster != nil {
+		if err := another(ctx, q.Destination, stage.Cluster); err != nil {
 			return nil, err
 		}
-		q.Destination = into
+		q.Destination = stage.Cluster
 	}
 	report, err := Run(ctx, q)
 	if report == nil || err != nil {
