@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/state/bucket"
@@ -71,6 +73,9 @@ type Options struct {
 	// PointInTime: Log is of an earlier moment, and the destination becomes as the
 	// source was then, later objects deleted.
 	PointInTime bool
+	// Untold are resources of which Log does not tell what there was at that moment:
+	// nothing of them is later.
+	Untold []schema.GroupVersionResource
 	// DryRun writes nothing: every write is asked for as a server-side dry run.
 	DryRun bool
 	// Force deletes beyond the limit, and restores originals that are older than

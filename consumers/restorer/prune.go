@@ -64,7 +64,7 @@ func (r *Restorer) later() (later []string, tracked map[string]int) {
 	defer r.mu.Unlock()
 	for text, e := range r.live.keys {
 		key, err := topology.ParseKey(text)
-		if err != nil || e.whose != owned.Ours {
+		if err != nil || e.whose != owned.Ours || slices.Contains(r.Untold, key.GVR()) {
 			continue
 		}
 		tracked[topology.ResourcePrefix(key.GVR())]++

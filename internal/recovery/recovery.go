@@ -158,8 +158,9 @@ func (q *Request) log(ctx context.Context, o *restorer.Options) (warnings []stri
 		o.Outcomes = &restorer.Outcomes{Client: log.Client, Topic: log.Topics.Outcomes, Partitions: int32(len(parts)), Writer: o.Holder}
 	}
 	if !q.At.IsZero() {
-		for _, gvr := range snapshot.Window.Incomplete(o.Config, q.At) {
-			warnings = append(warnings, fmt.Sprintf("%s was not in the log yet at that moment: what there was of it is not known", gvr.GroupResource()))
+		o.Untold = snapshot.Window.Incomplete(plurals(q.Target.Compute(), snapshot.Config), q.At)
+		for _, gvr := range o.Untold {
+			warnings = append(warnings, fmt.Sprintf("%s was not in the log yet at that moment: what there was of it is not known, and nothing of it is deleted", gvr.GroupResource()))
 		}
 	}
 	return warnings, nil
