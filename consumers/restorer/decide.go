@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/afterimage-dr/afterimage/internal/owned"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -77,7 +78,7 @@ func (r *Restorer) decide(ctx context.Context, o *original, live *existing) deci
 	if verdict.Err != nil && !fromOriginal {
 		return refused(ReasonPatchFailed, verdict.Err.Error())
 	}
-	stale := live.ours() && (r.behind(live, o.rec, &verdict) || held && live.recovered != d.mark)
+	stale := live.ours() && (r.behind(live, o.rec, &verdict) || held && live.recovered != d.mark || r.otherwise(live, d.mark))
 	switch {
 	case d.mark != "" && live.ours() && live.recovered == d.mark && !stale && !fromOriginal:
 		d.deed = leave // by this recovery, in an earlier run of it
@@ -113,7 +114,7 @@ func (r *Restorer) withoutGates(o *original, live *existing) decision {
 		return d
 	}
 	d.deed, d.atRisk = restore, true
-	d.state = owned.State{Key: o.key, Version: o.rec.Version, UID: o.rec.UID, Hash: "recovered-" + digest(verdict.Body), Body: verdict.Body, Recovered: d.mark}
+	d.state = owned.State{Key: o.key, Version: o.rec.Version, UID: o.rec.UID, Hash: recoveredHash + digest(verdict.Body), Body: verdict.Body, Recovered: d.mark}
 	d.state.Version.Generation = r.Config.Generation
 	return d
 }
@@ -147,7 +148,7 @@ func (r *Restorer) target(d decision, o *original, rec *topology.Record, verdict
 	if r.Mode != Replay {
 		// What a recovery made of the object is no desired state of the log: the
 		// next comparison after the fence is lifted must not take it for one.
-		d.state.Hash, d.state.Recovered = "recovered-"+digest(body), d.mark
+		d.state.Hash, d.state.Recovered = recoveredHash+digest(body), d.mark
 	}
 	d.state.Adopted = live == nil && r.Adopt(o.keyText)
 	if live.ours() {
@@ -180,6 +181,17 @@ func stateOf(rec *topology.Record, live *existing) topology.Version {
 	v.Generation = live.version.Generation
 	return v
 }
+
+// otherwise tells whether an object holds what another recovery made of it: of
+// another term, or of this one when another moment or another recoveryProcess was
+// asked for. Nothing can be built on that; it is made anew from the log.
+func (r *Restorer) otherwise(live *existing, mark string) bool {
+	return live.recovered != "" && live.recovered != mark && (!r.ofThisTerm(live.recovered) || strings.HasPrefix(live.hash, recoveredHash))
+}
+
+// recoveredHash begins the content hash of what was restored: no state of the log
+// has it.
+const recoveredHash = "recovered-"
 
 // mark is what this recovery leaves on an object: its term, and what of. The
 // patch alone where it acts on what is there; with an original, which that is.

@@ -72,9 +72,16 @@ func (r *Restorer) survey(ctx context.Context) (*index, error) {
 	g.SetLimit(4)
 	for _, gvr := range r.resources() {
 		g.Go(func() error {
-			return r.surveyOf(ctx, gvr, func(key topology.Key, m *kube.Meta) {
+			err := r.surveyOf(ctx, gvr, func(key topology.Key, m *kube.Meta) {
 				i.set(key.String(), r.existingOf(m, key))
 			})
+			if err != nil && ctx.Err() == nil {
+				// One resource must not stop the others: each of its objects is looked at
+				// when it cannot be created.
+				r.warn("%v", err)
+				return nil
+			}
+			return err
 		})
 	}
 	return i, g.Wait()

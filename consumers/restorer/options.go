@@ -62,6 +62,9 @@ type Options struct {
 	Destination *kube.Client
 	// Log of the moment that is asked for; nil: there is none.
 	Log Log
+	// OpenLog opens the log when nobody else writes any more, in place of Log: what is
+	// logged until then counts.
+	OpenLog func(context.Context) (Opened, error)
 	// Bucket of the LiveSynchronization; nil: there is none.
 	Bucket Bucket
 	// From says which of them: FromAuto (default) reads what is to be there from the
@@ -118,6 +121,16 @@ type Outcomes struct {
 	Partitions int32
 	// Writer is the incarnation.
 	Writer string
+}
+
+// Opened is a log as of now.
+type Opened struct {
+	Log Log
+	// Keys and VerifiedAt: see Options.
+	Keys       int
+	VerifiedAt time.Time
+	// Warnings about what it does not tell.
+	Warnings []string
 }
 
 // Progress of a recovery.

@@ -36,8 +36,8 @@ var errNoOriginals = errors.New("there is nothing to recover from: the log is lo
 // sourceOf chooses where what is to be there comes from.
 func (r *Restorer) sourceOf() (source, error) {
 	switch {
-	case r.From != FromBucket && r.Log != nil:
-		return &fromLog{r.Log}, nil
+	case r.From != FromBucket && (r.Log != nil || r.OpenLog != nil):
+		return &fromLog{r.Log}, nil // one that is opened later is put in then
 	case r.From == FromLog:
 		return nil, errors.New("there is no log to recover from; --from bucket, or auto, uses the bucket")
 	case r.PointInTime:

@@ -3,7 +3,6 @@ package restorer
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -25,23 +24,32 @@ type outcome struct {
 	At   time.Time `json:"at"`
 }
 
+// noteWithin is how long the log may take for the results: the recovery is done.
+const noteWithin = 30 * time.Second
+
 // note appends what was done to outcomes, for audit. A log that is lost has
-// nothing to note it in.
-func (r *Restorer) note(ctx context.Context) error {
+// nothing to note it in, and takes nothing away from what was done.
+func (r *Restorer) note(ctx context.Context) {
 	if r.Outcomes == nil || r.DryRun {
-		return nil
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, noteWithin)
+	defer cancel()
+	if err := r.append(ctx); err != nil {
+		r.warn("the results are not in the log, and audit will not show them: %v", err)
+	}
+}
+
+func (r *Restorer) append(ctx context.Context) error {
 	r.progress.phase("noting the results")
 	w, err := r.Outcomes.Client.Writer()
 	if err != nil {
-		return fmt.Errorf("noting the results: %w", err)
+		return err
 	}
 	defer w.Close()
 	now := time.Now().UTC()
 	failed := make(chan error, 1)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for key, res := range r.results {
+	for key, res := range r.results { // nobody writes them any more
 		if _, err := topology.ParseKey(key); err != nil || res.Action == Unchanged || res.Action == Kept {
 			continue
 		}
@@ -65,11 +73,11 @@ func (r *Restorer) note(ctx context.Context) error {
 		})
 	}
 	if err := w.Flush(ctx); err != nil {
-		return fmt.Errorf("noting the results: %w", err)
+		return err
 	}
 	select {
 	case err := <-failed:
-		return fmt.Errorf("noting the results: %w", err)
+		return err
 	default:
 		return nil
 	}

@@ -40,10 +40,9 @@ func isDefinition(key topology.Key) bool {
 	return key.Group == "apiextensions.k8s.io" && key.Resource == "customresourcedefinitions"
 }
 
-// passes writes everything.
-func (r *Restorer) passes(ctx context.Context) error {
-	first := true
-	for w := foundations; w <= gates; w++ {
+// passes writes what belongs to these waves.
+func (r *Restorer) passes(ctx context.Context, from, to wave) error {
+	for w := from; w <= to; w++ {
 		if w != everything && !r.names(w) {
 			continue
 		}
@@ -56,10 +55,7 @@ func (r *Restorer) passes(ctx context.Context) error {
 			// A damaged original is called by its path and comes with everything.
 			return err == nil && (waveOf(key) == w || w == gates && isDefinition(key)) || err != nil && w == everything
 		}
-		if w == everything || first {
-			r.progress.phase("writing")
-		}
-		first = false
+		r.progress.phase("writing")
 		if err := r.persistently(ctx, in); err != nil {
 			return err
 		}

@@ -60,6 +60,9 @@ func (r *Restorer) placed(key topology.Key, body []byte) ([]byte, error) {
 func (r *Restorer) Clean(ctx context.Context) error {
 	var errs []error
 	err := r.surveyOf(ctx, kube.Namespaces.GroupVersionResource, func(key topology.Key, m *kube.Meta) {
+		if e := r.existingOf(m, key); e.whose != owned.Ours || e.adopted {
+			return // Guarantee 9
+		}
 		err := r.kube.Delete(ctx, kube.Namespaces, key, kube.Preconditions{UID: m.UID})
 		if err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, fmt.Errorf("namespace %s: %w", key.Name, err))

@@ -12,7 +12,6 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/breaker"
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/owned"
-	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -64,7 +63,7 @@ func (r *Restorer) later() (later []string, tracked map[string]int) {
 	defer r.mu.Unlock()
 	for text, e := range r.live.keys {
 		key, err := topology.ParseKey(text)
-		if err != nil || e.whose != owned.Ours || slices.Contains(r.Untold, key.GVR()) {
+		if err != nil || e.whose != owned.Ours || slices.Contains(r.Untold, key.GVR()) || r.strict.Skipped(key) {
 			continue
 		}
 		tracked[topology.ResourcePrefix(key.GVR())]++
@@ -113,14 +112,36 @@ func (r *Restorer) deleteLater(ctx context.Context, text string) (Result, error)
 		res.Message = "it was adopted, not created, by Afterimage"
 	case live.forced:
 		res.Message = "the namespace was made by forceNamespaceCreation, which never prunes"
-	case orphans(key, r.Config.Replication.DeletionPolicy):
+	case owned.Orphans(key, r.Config.Replication.DeletionPolicy):
 		res.Message = "the deletion policy leaves it alone"
 	case live.terminating:
 		res.Action = Deleted
+	case r.inside(key) != "":
+		res.Message = "it holds " + r.inside(key) + ", which stays"
 	default:
 		return r.deleteNow(ctx, key, res)
 	}
 	return res, nil
+}
+
+// inside names something that this recovery leaves in a namespace or definition;
+// empty: nothing is known to be.
+func (r *Restorer) inside(key topology.Key) string {
+	if !cascades(key) {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for text, res := range r.results {
+		k, err := topology.ParseKey(text)
+		if err != nil || res.Action == Deleted || k == key {
+			continue
+		}
+		if key.Resource == "namespaces" && k.Namespace == key.Name || isDefinition(key) && k.Resource+"."+k.Group == key.Name {
+			return text
+		}
+	}
+	return ""
 }
 
 func (r *Restorer) deleteNow(ctx context.Context, key topology.Key, res Result) (Result, error) {
@@ -167,18 +188,6 @@ func (r *Restorer) deleteNow(ctx context.Context, key topology.Key, res Result) 
 	}
 	res.Action = Deleted
 	return res, nil
-}
-
-// orphans tells whether the deletion policy leaves objects of a key alone: volume
-// claims hold data, so they need to be asked for by name (SPEC 42).
-func orphans(key topology.Key, policy string) bool {
-	switch policy {
-	case v1alpha1.DeletionPolicyOrphan:
-		return true
-	case v1alpha1.DeletionPolicyDelete:
-		return false
-	}
-	return key.Group == "" && key.Resource == "persistentvolumeclaims"
 }
 
 // result notes the result of a key that no original stands for.

@@ -46,7 +46,7 @@ const (
 	ReasonLost           = "Lost"           // it was written, and is not there any more, or otherwise
 	ReasonPruneBlocked   = "PruneBlocked"   // too many deletes at once
 	ReasonNotEmpty       = "NotEmpty"       // it still holds what Afterimage did not put there
-	ReasonStopped        = "Stopped"        // the recovery ended before its turn
+	ReasonUnverified     = "Unverified"     // whether it is at the destination cannot be read
 )
 
 // Summary counts results.
@@ -99,12 +99,20 @@ func (r *Report) Complete() bool {
 func (r *Report) RTO() time.Duration { return r.Ended.Sub(r.Started) }
 
 // RPO is by how much what was restored may be behind the source as it was when
-// the recovery began; ok is false where that is not known.
+// the recovery began to write; ok is false where that is not known.
 func (r *Report) RPO() (rpo time.Duration, ok bool) {
 	if r.DataAsOf == nil {
 		return 0, false
 	}
-	return max(0, r.Started.Sub(*r.DataAsOf)), true
+	return max(0, r.begun().Sub(*r.DataAsOf)), true
+}
+
+// begun is when nobody else wrote any more; as good as that where it was never so.
+func (r *Report) begun() time.Time {
+	if r.Writing.IsZero() {
+		return r.Started
+	}
+	return r.Writing
 }
 
 // finish counts and sorts.

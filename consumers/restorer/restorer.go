@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/afterimage-dr/afterimage/internal/fence"
@@ -30,14 +31,16 @@ type Restorer struct {
 	owner topology.Owner
 	// rules hold nothing back; holding are those of a standby.
 	rules, holding *topology.Rules
-	recovery       *topology.Recovery
-	source         source
-	beside         *bucketBeside
-	kube           *kube.Client // Destination, or a dry run of it
-	served         *kube.Served
-	fence          *fence.Fence
-	spaces         *spaces
-	live           *index
+	// strict leave out what a log may never have held, whatever is included today.
+	strict   *topology.Rules
+	recovery *topology.Recovery
+	source   source
+	beside   *bucketBeside
+	kube     *kube.Client // Destination, or a dry run of it
+	served   *kube.Served
+	fence    *fence.Fence
+	spaces   *spaces
+	live     *index
 
 	term                 int64
 	writing              time.Time
@@ -70,6 +73,11 @@ func New(o Options) (*Restorer, error) {
 	released := r.Config
 	released.Replication.HoldBackWebhooks = new(bool)
 	if r.rules, err = topology.Compile(released); err != nil {
+		return nil, err
+	}
+	strict := r.Config
+	strict.Replication.IncludeSystemNamespaces, strict.Replication.IncludeGenerated = false, false
+	if r.strict, err = topology.Compile(strict); err != nil {
 		return nil, err
 	}
 	if r.Mode == Replay {
@@ -146,23 +154,32 @@ func (r *Restorer) run(ctx context.Context, report *Report) error {
 		}
 	}
 	if r.Mode == Replay && !r.DryRun {
-		if err := r.unfenced(ctx); err != nil {
+		stop, err := r.takePart(ctx, cancel)
+		defer stop()
+		if err != nil {
 			return err
 		}
 	}
 	r.writing = time.Now()
+	if err := r.open(ctx, report); err != nil {
+		return err
+	}
 	r.progress.phase("reading the destination")
 	var err error
 	if r.live, err = r.survey(ctx); err != nil {
 		return err
 	}
-	if err := r.passes(ctx); err != nil {
+	if err := r.passes(ctx, foundations, everything); err != nil {
 		return err
 	}
 	if r.PointInTime {
+		// Before the gates: a webhook that does not answer would stand in the way.
 		if report.Blocked, err = r.prune(ctx); err != nil {
 			return err
 		}
+	}
+	if err := r.passes(ctx, gates, gates); err != nil {
+		return err
 	}
 	if !r.DryRun {
 		r.progress.phase("verifying")
@@ -170,20 +187,28 @@ func (r *Restorer) run(ctx context.Context, report *Report) error {
 			return err
 		}
 	}
-	return r.note(ctx)
+	r.note(ctx)
+	return nil
 }
 
-// unfenced refuses to write where a recovery holds the destination.
-func (r *Restorer) unfenced(ctx context.Context) error {
-	var s fence.State
-	err := r.persist(ctx, func(ctx context.Context) (err error) {
-		s, err = r.fence.Read(ctx)
-		return err
-	})
-	if err == nil && s.Fenced() {
-		err = fmt.Errorf("a recovery holds the destination (term %d): lift that with \"afterimage resume\" first", s.Term)
+// open reads the log where it was to be read only now, with nobody writing: what
+// was logged until then counts.
+func (r *Restorer) open(ctx context.Context, report *Report) error {
+	if r.OpenLog == nil || r.Log != nil {
+		return nil
 	}
-	return err
+	r.progress.phase("reading the log")
+	opened, err := r.OpenLog(ctx)
+	if err != nil {
+		return err
+	}
+	r.source, r.Keys = &fromLog{opened.Log}, opened.Keys
+	if !opened.VerifiedAt.IsZero() {
+		at := opened.VerifiedAt.UTC()
+		report.DataAsOf = &at
+	}
+	r.warnings = append(r.warnings, opened.Warnings...)
+	return nil
 }
 
 // raises tells whether this run takes the destination over.
@@ -206,19 +231,32 @@ func (r *Restorer) reach(ctx context.Context) error {
 	return nil
 }
 
-// persist calls fn until the destination answers it: whatever else is wrong with
-// the answer is the caller's.
+// ownTries is how often a request is tried that fails while the destination as a
+// whole answers: then it is this resource's or object's own trouble (a webhook or an
+// aggregated API server that is down).
+const ownTries = 3
+
+// persist calls fn until the destination answers it, for as long as that is away;
+// what is wrong with the answer is the caller's.
 func (r *Restorer) persist(ctx context.Context, fn func(context.Context) error) error {
+	own := 0
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := fn(ctx)
 		if err == nil || !owned.Transient(err) {
 			return err
 		}
 		delay := wait
-		if asked, ok := kube.RetryAfter(err); ok {
-			delay = min(asked, time.Minute)
-		} else {
+		switch asked, ok := kube.RetryAfter(err); {
+		case ctx.Err() != nil:
+		case ok && apierrors.IsTooManyRequests(err):
+			delay = min(max(asked, wait), time.Minute)
+		case r.away(ctx):
 			r.progress.phase("waiting for the destination: " + err.Error())
+			own = 0
+		default:
+			if own++; own >= ownTries {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -226,6 +264,12 @@ func (r *Restorer) persist(ctx context.Context, fn func(context.Context) error) 
 		case <-time.After(delay):
 		}
 	}
+}
+
+// away tells whether the destination as a whole does not answer.
+func (r *Restorer) away(ctx context.Context) bool {
+	_, err := r.Destination.ClusterUID(ctx)
+	return err != nil && owned.Transient(err)
 }
 
 // resolve names the resources in the plural, as far as the destination serves
@@ -242,10 +286,12 @@ func (r *Restorer) resolve(ctx context.Context) error {
 		switch {
 		case errors.Is(err, kube.ErrNotServed) && e.Resource == strings.ToLower(e.Resource):
 			// A plural, most likely, whose definition is yet to be recovered.
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil && !errors.Is(err, kube.ErrNotServed):
+			r.warn("what the destination serves of %s %s is not known: %v", e.Group+"/"+e.Version, e.Resource, err)
 		case errors.Is(err, kube.ErrNotServed):
 			r.warn("the destination does not serve %s %s: nothing of it is recovered by that name; name it in the plural", e.Group+"/"+e.Version, e.Resource)
-		case err != nil:
-			return err
 		default:
 			changed = changed || e.Resource != found.Resource
 			e.Resource = found.Resource
@@ -258,7 +304,7 @@ func (r *Restorer) resolve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.rules, r.holding, r.recovery = again.rules, again.holding, again.recovery
+	r.rules, r.holding, r.strict, r.recovery = again.rules, again.holding, again.strict, again.recovery
 	return nil
 }
 
@@ -267,7 +313,9 @@ func (r *Restorer) resolve(ctx context.Context) error {
 func (r *Restorer) takeOver(ctx context.Context, cancel context.CancelCauseFunc) (stop func(), err error) {
 	stop = func() {}
 	err = r.persist(ctx, func(ctx context.Context) (err error) {
-		r.term, err = r.fence.Raise(ctx, r.Holder)
+		r.term, err = r.fence.Raise(ctx, r.Holder, func(holder string) {
+			r.progress.phase("waiting whether recovery " + holder + " is still running")
+		})
 		return err
 	})
 	if err != nil {

@@ -75,6 +75,9 @@ func (s *spaces) make(ctx context.Context, o *original, sp *space) (reason, mess
 		case live != nil && live.Meta.DeletionTimestamp != nil:
 			reason, message = owned.ReasonNamespaceTerminating, "waits for namespace "+key.Name+" to be gone"
 			return nil
+		case live != nil && s.r.NamespacePrefix != "" && owned.OwnershipOf(&live.Meta, s.r.owner, key) != owned.Ours:
+			reason, message = owned.ReasonNotOwned, "namespace "+key.Name+" is there already and is not one of a rehearsal"
+			return nil
 		case live != nil:
 			return nil // as it is: what is newer in the stamp is the synchronizer's
 		}

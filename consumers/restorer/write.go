@@ -56,9 +56,6 @@ func (a *attempt) turns(ctx context.Context, once func(context.Context) (*Result
 		var res *Result
 		err := a.r.persist(ctx, func(ctx context.Context) (err error) {
 			res, err = once(ctx)
-			if owned.ServerError(err) && !kube.Unavailable(err) {
-				return nil // this object's own trouble, such as a webhook that is down
-			}
 			return err
 		})
 		switch {
@@ -116,6 +113,10 @@ func (a *attempt) restoreOnce(ctx context.Context) (*Result, error) {
 		return &res, nil
 	case !a.live.ours():
 		return a.foreign(ctx)
+	case !a.r.PointInTime && !a.r.Force && stateOf(a.o.rec, a.live).Older(a.live.version):
+		// Guarantee 3: somebody wrote a newer state since it was decided.
+		res := a.fail(ReasonOlder, "the destination holds a newer state by now")
+		return &res, nil
 	case a.d.confirm && a.body == nil:
 		return nil, a.look(ctx)
 	case a.d.confirm && owned.Contains(a.body, a.d.state.Body):
@@ -191,9 +192,6 @@ func (a *attempt) apply(ctx context.Context) (*Result, error) {
 		if err := a.seen(made); err != nil {
 			return nil, err
 		}
-		if a.r.DryRun { // it was not persisted: what is there has the old entry
-			return &Result{Key: a.o.name, Action: Restored, Note: a.d.note}, nil
-		}
 	}
 	body, err := a.d.state.Marked(a.r.owner, a.resource, &a.live.pre)
 	if err != nil {
@@ -235,7 +233,7 @@ func (a *attempt) foreign(ctx context.Context) (*Result, error) {
 	if a.live.whose == owned.Foreign && owned.Contains(a.body, a.d.state.Body) {
 		return &Result{Key: a.o.name, Action: Unchanged, Note: "it was not made by Afterimage, and is as it must be"}, nil
 	}
-	if a.live.whose == owned.Foreign && (a.r.Config.Replication.AdoptExisting || owned.MadeByEveryCluster(a.o.key)) {
+	if a.live.whose == owned.Foreign && a.r.NamespacePrefix == "" && (a.r.Config.Replication.AdoptExisting || owned.MadeByEveryCluster(a.o.key)) {
 		a.d.state.Adopted = true
 		return a.apply(ctx)
 	}
@@ -252,6 +250,10 @@ func (a *attempt) patchOnce(ctx context.Context) (*Result, error) {
 	}
 	if a.live.terminating {
 		res := a.fail(owned.ReasonTerminating, "the object is being deleted at the destination")
+		return &res, nil
+	}
+	if !a.live.ours() { // Guarantee 9: it is another one than was listed
+		res := a.fail(owned.ReasonNotOwned, "somebody has replaced the object at the destination by one of their own")
 		return &res, nil
 	}
 	if a.body == nil {

@@ -205,7 +205,7 @@ func (p *partition) compare(o ownedObject, f *findings) error {
 	}
 	fields := owned.FieldsHash(m)
 	same := m.UID == e.DestinationUID && m.Annotations[topology.HashAnnotation] == e.Hash && fields == e.FieldsHash && fields != "" &&
-		m.DeletionTimestamp == nil
+		m.DeletionTimestamp == nil && m.Annotations[topology.RecoveredAnnotation] == ""
 	switch {
 	case !same && !failing:
 		p.findDrift(o.keyText, e, f)

@@ -157,7 +157,7 @@ func TestFence(t *testing.T) {
 	e.start()
 	e.fill(1)
 	f := fence.New(e.kube, "dr", e.name)
-	term, err := f.Raise(t.Context(), "recovery")
+	term, err := f.Raise(t.Context(), "recovery", nil)
 	must(t, err)
 	acknowledged := func() bool {
 		st, err := f.Read(t.Context())

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/afterimage-dr/afterimage/internal/owned"
-	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/state"
 	"github.com/afterimage-dr/afterimage/topology"
 )
@@ -140,6 +139,9 @@ func judge(j *job, e state.Entry, known bool, live *owned.Object, owner topology
 
 // asApplied tells whether an object of ours is as our last write left it.
 func asApplied(w *want, e state.Entry, known bool, live *owned.Object) bool {
+	if live.Meta.Annotations[topology.RecoveredAnnotation] != "" {
+		return false // a recovery has changed it, perhaps beside our fields
+	}
 	fields := owned.FieldsHash(&live.Meta)
 	if known && e.FieldsHash != "" && !has(e, markUnverified) && !e.Deleted {
 		return fields == e.FieldsHash
@@ -169,17 +171,8 @@ func judgeDelete(w *want, live *owned.Object, owner topology.Owner, p policy) ju
 	return judgement{step: stepDelete}
 }
 
-// orphans tells whether the policy leaves deleted objects of a key alone
-// (SPEC 42): volume claims hold data, so they need to be asked for by name.
-func orphans(key topology.Key, p policy) bool {
-	switch p.deletion {
-	case v1alpha1.DeletionPolicyOrphan:
-		return true
-	case v1alpha1.DeletionPolicyDelete:
-		return false
-	}
-	return key.Group == "" && key.Resource == "persistentvolumeclaims"
-}
+// orphans tells whether the policy leaves deleted objects of a key alone.
+func orphans(key topology.Key, p policy) bool { return owned.Orphans(key, p.deletion) }
 
 // cascades tells whether deleting the object deletes what others put under it.
 func cascades(key topology.Key) bool {

@@ -130,8 +130,8 @@ func (f *recoverFlags) run(c *cobra.Command) error {
 	ctx, cancel := signals(c.Context())
 	defer cancel()
 	report, err := recovery.Run(ctx, q)
-	if report == nil {
-		return err
+	if err != nil && (report == nil || report.Writing.IsZero()) {
+		return err // nothing was begun
 	}
 	return errors.Join(err, f.print(c.OutOrStdout(), report))
 }

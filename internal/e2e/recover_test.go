@@ -15,6 +15,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/testcluster"
 	"github.com/afterimage-dr/afterimage/internal/testenv"
+	"github.com/afterimage-dr/afterimage/operator/config"
 	"github.com/afterimage-dr/afterimage/state/bucket"
 	"github.com/afterimage-dr/afterimage/topology"
 )
@@ -242,4 +243,65 @@ func TestRecoverOriginal(t *testing.T) {
 		t.Errorf("with a damaged original: %v\n%s", err, out)
 	}
 	r.destination = lostDestination
+}
+
+// TestSampleWithBucket runs sample 07 as it is written, but for the name of the
+// bucket it leaves open: its patches recover. With fromOriginal added its originals do.
+func TestSampleWithBucket(t *testing.T) {
+	needsServers(t)
+	store := testenv.StartS3(t)
+	store.CreateBucket("originals")
+	source, destination := clusters(t)
+	r, err := newRig(t.TempDir(), afterimage(t), source, destination)
+	must(t, err)
+	t.Cleanup(func() { r.close(t.Failed(), t.Log) })
+	content, err := config.Samples.ReadFile("samples/07-livesynchronization-bucket.yaml")
+	must(t, err)
+	sample := strings.ReplaceAll(string(content), "<bucket_object_name>", "originals")
+	assets, _, ok := strings.Cut(fmt.Sprintf(withBucket, store.Addr(), testcluster.S3AccessKey, testcluster.S3SecretKey), "apiVersion: automation")
+	if !ok {
+		t.Fatal("no assets")
+	}
+	for _, ns := range [][2]string{{"sample07-one", "pre"}, {"sample07-two", "pre-second"}} {
+		must(t, r.source.apply(strings.NewReplacer("scenario: orig", "env: "+ns[1], "name: orig", "name: "+ns[0], "namespace: orig", "namespace: "+ns[0]).Replace(originals), "user"))
+		must(t, r.destination.apply(fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: %s\n", ns[0]), "user"))
+	}
+	has := func(n string) {
+		t.Helper()
+		for _, ns := range []string{"sample07-one", "sample07-two"} {
+			must(t, eventually(patience, func() error { return r.destination.has("deployments.apps", ns+"/web", []string{"/spec/replicas=" + n}) }))
+		}
+	}
+	b, err := bucket.New(bucket.Options{Endpoint: store.Addr(), Name: "originals", AccessKeyID: testcluster.S3AccessKey, SecretAccessKey: testcluster.S3SecretKey})
+	must(t, err)
+	run := func(command string) {
+		t.Helper()
+		args := []string{command, "-f", r.manifestDir()}
+		if command == "recover" {
+			args = append(args, "--data-dir", r.dataDir())
+		}
+		if out, err := exec.Command(r.binary, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+	}
+	must(t, r.writeManifests(assets+sample))
+	must(t, r.start())
+	has("0")
+	must(t, eventually(patience, func() error {
+		_, err := b.Get(t.Context(), "default/livesynchronization-sample/apps-v1-deployments/sample07-one.web")
+		return err
+	}))
+	run("recover")
+	has("1")
+	run("resume")
+	has("0")
+	fromOriginal := strings.ReplaceAll(sample, "            fromPatch:\n              - op: replace\n                path: /spec/replicas\n                value: 1\n", "            fromOriginal:\n              enabled: true\n")
+	if fromOriginal == sample {
+		t.Fatal("the sample has no fromPatch to replace")
+	}
+	must(t, r.writeManifests(assets+fromOriginal))
+	run("recover")
+	has("2")
+	run("resume")
+	has("0")
 }

@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/afterimage-dr/afterimage/internal/testcluster"
+	"github.com/afterimage-dr/afterimage/internal/testenv"
 )
 
 const killObjects = 40
@@ -139,6 +143,22 @@ func TestRecoverKilled(t *testing.T) {
 	}
 	if out, err := exec.Command(r.binary, "resume", "-f", r.manifestDir()).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+
+	// The destination is lost as well: a new, empty one converges from the log alone,
+	// and is recovered from it.
+	empty := testenv.StartCluster(t, testenv.WithName("empty"))
+	must(testcluster.WriteKubeconfig(filepath.Join(r.dir, "destination.kubeconfig"), "destination", empty.RESTConfig()))
+	lost := r.destination
+	defer func() { r.destination = lost }()
+	r.destination, err = newSide(&reached{Cluster: empty.Cluster})
+	must(err)
+	must(r.start())
+	must(eventually(patience, func() error { return r.destination.counts("deployments.apps", "killed", killObjects) }))
+	must(eventually(patience, func() error { return r.destination.counts("configmaps", "killed", killObjects) }))
+	must(r.destination.has("deployments.apps", "killed/d0", []string{"/spec/replicas=0"}))
+	if out, err := recovery(""); err != nil || !strings.Contains(out, fmt.Sprintf("0 restored, %d patched", killObjects)) {
+		t.Errorf("in the new destination: %v\n%s", err, out)
 	}
 	r.source.cluster.up()
 }

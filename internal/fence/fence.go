@@ -46,10 +46,11 @@ const (
 	// Settled is how long a recovery waits for writers that do not acknowledge:
 	// Valid and RequestTimeout, and a good part more for clocks that run unevenly.
 	Settled = 30 * time.Second
-	// HoldFor is how long a recovery that does not renew keeps others out, and
-	// RenewEvery how often it renews.
-	HoldFor    = 15 * time.Second
-	RenewEvery = 5 * time.Second
+	// HoldFor is how long a recovery that does not renew keeps others out: several
+	// times what it takes to renew, and more than any of its requests may take.
+	// RenewEvery is how often it renews.
+	HoldFor    = 20 * time.Second
+	RenewEvery = 3 * time.Second
 )
 
 // Where the Lease is and what it says.

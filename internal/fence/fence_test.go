@@ -52,7 +52,7 @@ func TestLife(t *testing.T) {
 	if s := read(t, f); !s.Registered("one") || !s.Registered("dead") || s.Registered("other") || s.Fenced() {
 		t.Fatalf("registered: %+v", s)
 	}
-	term, err := f.Raise(t.Context(), "recovery")
+	term, err := f.Raise(t.Context(), "recovery", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestLife(t *testing.T) {
 		t.Errorf("a writer that did not answer stays registered: %+v", s)
 	}
 
-	again, err := f.Raise(t.Context(), "recovery")
+	again, err := f.Raise(t.Context(), "recovery", nil)
 	if err != nil || again != term {
 		t.Errorf("a second recovery while fenced has term %d, %v; want %d", again, err, term)
 	}
@@ -94,7 +94,7 @@ func TestLife(t *testing.T) {
 	if read(t, f).Fenced() {
 		t.Error("fenced after it was lifted")
 	}
-	next, err := f.Raise(t.Context(), "recovery")
+	next, err := f.Raise(t.Context(), "recovery", nil)
 	if err != nil || next <= term {
 		t.Errorf("the next recovery has term %d, %v; want more than %d", next, err, term)
 	}
@@ -105,7 +105,7 @@ func TestLife(t *testing.T) {
 func TestSilentWriter(t *testing.T) {
 	f := New(destination(t), "silent", "a")
 	register(t, f, "silent")
-	if _, err := f.Raise(t.Context(), "recovery"); err != nil {
+	if _, err := f.Raise(t.Context(), "recovery", nil); err != nil {
 		t.Fatal(err)
 	}
 	short, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -123,15 +123,9 @@ func TestSilentWriter(t *testing.T) {
 // One recovery at a time; another may take over from one that died.
 func TestHeld(t *testing.T) {
 	f := New(destination(t), "held", "a")
-	term, err := f.Raise(t.Context(), "first")
+	term, err := f.Raise(t.Context(), "first", nil)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if _, err := f.Raise(t.Context(), "second"); !errors.Is(err, ErrHeld) {
-		t.Fatalf("two at once: %v", err)
-	}
-	if _, err := f.Raise(t.Context(), "first"); err != nil {
-		t.Fatalf("the same one again: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -139,13 +133,26 @@ func TestHeld(t *testing.T) {
 		defer close(done)
 		f.Hold(ctx, "first", term, func(err error) { t.Error(err) })
 	}()
+	if _, err := f.Raise(t.Context(), "second", nil); !errors.Is(err, ErrHeld) {
+		t.Fatalf("two at once: %v", err)
+	}
+	if _, err := f.Raise(t.Context(), "first", nil); err != nil {
+		t.Fatalf("the same one again: %v", err)
+	}
 	cancel()
 	<-done
 	if s := read(t, f); s.Holder != "" || !s.Fenced() {
 		t.Errorf("after it ended: %+v; want no holder, and fenced still", s)
 	}
-	if again, err := f.Raise(t.Context(), "second"); err != nil || again != term {
+	if again, err := f.Raise(t.Context(), "second", nil); err != nil || again != term {
 		t.Errorf("the next one: term %d, %v; want %d", again, err, term)
+	}
+	// One that died is waited for, by our own clock, and then taken over from.
+	var told []string
+	began := time.Now()
+	again, err := f.Raise(t.Context(), "third", func(holder string) { told = append(told, holder) })
+	if err != nil || again != term || !slices.Equal(told, []string{"second"}) || time.Since(began) < HoldFor {
+		t.Errorf("after one that died: term %d, %v, waited for %v, %s", again, err, told, time.Since(began))
 	}
 }
 

@@ -15,15 +15,36 @@ import (
 
 // Raise takes the Lease for a recovery and fences the destination. A destination
 // that is fenced already keeps its term: recoveries until it is lifted share it.
-// ErrHeld: another holder renewed the Lease within HoldFor.
-func (f *Fence) Raise(ctx context.Context, holder string) (term int64, err error) {
+//
+// Another holder that is seen to renew the Lease is running: ErrHeld. One that is
+// not seen to for HoldFor is taken for dead. Only our own clock counts: waiting, if
+// not nil, is told whom it is waited for.
+func (f *Fence) Raise(ctx context.Context, holder string, waiting func(holder string)) (term int64, err error) {
+	var seen State
+	var since time.Time
 	for {
 		s, err := f.Read(ctx)
 		if err != nil {
 			return 0, err
 		}
-		if s.Holder != "" && s.Holder != holder && time.Since(s.RenewedAt) < HoldFor {
-			return 0, fmt.Errorf("%w: %s, which was heard of %s ago", ErrHeld, s.Holder, time.Since(s.RenewedAt).Round(time.Second))
+		if s.Holder != "" && s.Holder != holder {
+			switch {
+			case since.IsZero() || s.Holder != seen.Holder:
+				seen, since = s, time.Now()
+				if waiting != nil {
+					waiting(s.Holder)
+				}
+			case !s.RenewedAt.Equal(seen.RenewedAt):
+				return 0, fmt.Errorf("%w: %s", ErrHeld, s.Holder)
+			}
+			if time.Since(since) < HoldFor {
+				select {
+				case <-ctx.Done():
+					return 0, context.Cause(ctx)
+				case <-time.After(time.Second):
+				}
+				continue
+			}
 		}
 		term = s.Term
 		if !s.Fenced() {
@@ -41,6 +62,31 @@ func (f *Fence) Raise(ctx context.Context, holder string) (term int64, err error
 			return term, err
 		}
 	}
+}
+
+// Running tells whether the holder of a Lease is seen to renew it.
+func (f *Fence) Running(ctx context.Context, s State) (bool, error) {
+	if s.Holder == "" {
+		return false, nil
+	}
+	for deadline := time.Now().Add(2*RenewEvery + RequestTimeout); time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+		now, err := f.Read(ctx)
+		if err != nil {
+			return false, err
+		}
+		if now.Holder != s.Holder {
+			return now.Holder != "", nil
+		}
+		if !now.RenewedAt.Equal(s.RenewedAt) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // replace sets the spec and annotations of the very Lease that was read.
@@ -120,12 +166,19 @@ func (f *Fence) Await(ctx context.Context, raised time.Time, gone func(instance 
 // remove takes writers out of the Lease.
 func (f *Fence) remove(ctx context.Context, writers []string) error {
 	for _, w := range writers {
-		err := f.Unregister(ctx, w)
-		for errors.Is(err, errChanged) || apierrors.IsNotFound(err) {
-			err = f.Unregister(ctx, w)
-		}
-		if err != nil {
-			return fmt.Errorf("taking writer %s out of the recovery fence: %w", w, err)
+		for {
+			err := f.Unregister(ctx, w)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errChanged) && !apierrors.IsNotFound(err) && !owned.Transient(err) {
+				return fmt.Errorf("taking writer %s out of the recovery fence: %w", w, err)
+			}
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(250 * time.Millisecond):
+			}
 		}
 	}
 	return nil

@@ -50,7 +50,8 @@ type Inside struct {
 }
 
 // Untracked names an object that deleting a namespace or a definition would take
-// with it although Afterimage did not put it there; empty if there is none.
+// with it although Afterimage did not put it there, or must not delete it (it was
+// adopted, or the deletion policy leaves it alone); empty if there is none.
 func (i Inside) Untracked(ctx context.Context, key topology.Key, live *Object, owner topology.Owner) (string, error) {
 	var inside []kube.Resource
 	namespace := ""
@@ -88,7 +89,7 @@ func (i Inside) Untracked(ctx context.Context, key topology.Key, live *Object, o
 }
 
 func (i Inside) untrackedIn(ctx context.Context, r kube.Resource, namespace string, owner topology.Owner) (string, error) {
-	o := kube.ListOptions{Namespace: namespace, LabelSelector: topology.OwnerLabel + "!=" + owner.Hash(), Limit: insidePage}
+	o := kube.ListOptions{Namespace: namespace, Limit: insidePage}
 	metadata := i.Client.Metadata()
 	for {
 		page, err := metadata.ListPage(ctx, r, o)
@@ -101,6 +102,9 @@ func (i Inside) untrackedIn(ctx context.Context, r kube.Resource, namespace stri
 				return "", err
 			}
 			key := topology.Key{Group: r.Group, Version: r.Version, Resource: r.Resource, Namespace: m.Namespace, Name: m.Name}
+			if m.Labels[topology.OwnerLabel] == owner.Hash() && m.Annotations[topology.AdoptedAnnotation] == "" && !Orphans(key, i.Config.Replication.DeletionPolicy) {
+				continue
+			}
 			if !MadeByEveryCluster(key) && !controlled(item) && m.Annotations["kubernetes.io/service-account.name"] == "" {
 				return r.Resource + "/" + m.Name, nil
 			}

@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -108,6 +109,18 @@ func MadeByEveryCluster(key topology.Key) bool {
 		return key.Name == "default" || strings.HasPrefix(key.Name, "kube-")
 	}
 	return false
+}
+
+// Orphans tells whether a deletion policy leaves objects of a key alone (SPEC 42):
+// volume claims hold data, so they need to be asked for by name.
+func Orphans(key topology.Key, policy string) bool {
+	switch policy {
+	case v1alpha1.DeletionPolicyOrphan:
+		return true
+	case v1alpha1.DeletionPolicyDelete:
+		return false
+	}
+	return key.Group == "" && key.Resource == "persistentvolumeclaims"
 }
 
 // NamespaceBody is a namespace as the stamp of a record of one of its objects

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/afterimage-dr/afterimage/consumers/restorer"
+	"github.com/afterimage-dr/afterimage/internal/fence"
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/manifest"
 	"github.com/afterimage-dr/afterimage/internal/pipeline"
@@ -101,6 +102,16 @@ func (j *Jobs) run(ctx context.Context, set *manifest.Set, r *v1alpha1.Recovery,
 	j.set(name, func(s *v1alpha1.RecoveryStatus) { s.State, s.StartTime = v1alpha1.StateRunning, &began })
 	logger.Info("recovery begins")
 	report, err := j.recover(ctx, set, r, logger)
+	var said logging.State
+	for err != nil && (report == nil || report.Writing.IsZero()) && again(err) && ctx.Err() == nil {
+		// Nothing was begun: what keeps it from beginning may end.
+		said.Failing(logger, err.Error(), "recovery cannot begin yet, it is tried again", logging.Err(err))
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryEvery):
+			report, err = j.recover(ctx, set, r, logger)
+		}
+	}
 	if ctx.Err() != nil {
 		return // stopped, not failed: it goes on when this process starts again
 	}
@@ -110,6 +121,15 @@ func (j *Jobs) run(ctx context.Context, set *manifest.Set, r *v1alpha1.Recovery,
 		return
 	}
 	logger.Info("recovery ended", slog.Bool("complete", report.Complete()), slog.Any("summary", report.Summary))
+}
+
+// retryEvery is the pause before a recovery that could not begin is tried again.
+const retryEvery = 5 * time.Second
+
+// again tells whether what kept a recovery from beginning may pass: another one that
+// runs, a log that does not answer.
+func again(err error) bool {
+	return errors.Is(err, ErrRunning) || errors.Is(err, fence.ErrHeld) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func (j *Jobs) recover(ctx context.Context, set *manifest.Set, r *v1alpha1.Recovery, logger *slog.Logger) (*restorer.Report, error) {

@@ -4,12 +4,9 @@ package recovery
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -52,22 +49,28 @@ type Request struct {
 	clean  bool
 }
 
-// requestTimeout of the recovery's requests: below it, others have given up.
-const requestTimeout = 30 * time.Second
+// requestTimeout of the recovery's requests: shorter than what a recovery that died
+// keeps others out for (fence.HoldFor), so that none of it comes after.
+const requestTimeout = 10 * time.Second
 
 // answerWithin is how long a log may take to answer before it counts as lost.
 const answerWithin = 15 * time.Second
 
 // Run makes the recovery that is asked for. The report is nil where it could not
-// begin.
+// begin: ErrRunning where another one of the data directory does what it would.
 func Run(ctx context.Context, q Request) (*restorer.Report, error) {
 	destination, err := kube.New(q.Destination, kube.WithTimeout(requestTimeout))
 	if err != nil {
 		return nil, err
 	}
+	holder, free, err := q.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer free()
 	o := restorer.Options{
-		Mode: q.mode, NamespacePrefix: q.prefix, Config: q.Target.Compute(), Destination: destination, From: q.From, PointInTime: !q.At.IsZero(), DryRun: q.DryRun, Force: q.Force,
-		Holder: holder(q.DataDir), Progress: q.Progress, Logger: q.Logger,
+		Mode: q.mode, NamespacePrefix: q.prefix, Config: q.Target.Compute(), Destination: destination, From: q.From,
+		PointInTime: !q.At.IsZero(), DryRun: q.DryRun, Force: q.Force, Holder: holder, Progress: q.Progress, Logger: q.Logger,
 	}
 	if c := q.Target.Config.Components.Restorer; c != nil && c.ConcurrentTasks != nil {
 		o.Tasks = int(*c.ConcurrentTasks)
@@ -79,7 +82,7 @@ func Run(ctx context.Context, q Request) (*restorer.Report, error) {
 		}
 		o.Bucket = b
 	}
-	incomplete, lost, err := q.originals(ctx, &o)
+	lost, err := q.originals(ctx, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +92,9 @@ func Run(ctx context.Context, q Request) (*restorer.Report, error) {
 	}
 	report, err := r.Run(ctx)
 	if q.clean {
-		if left := r.Clean(context.WithoutCancel(ctx)); left != nil {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if left := r.Clean(end); left != nil {
 			report.Warnings = append(report.Warnings, fmt.Sprintf("what the rehearsal wrote is left behind: %v", left))
 		}
 	}
@@ -98,7 +103,6 @@ func Run(ctx context.Context, q Request) (*restorer.Report, error) {
 			report.Warnings = append(report.Warnings, note.Error())
 		}
 	}
-	report.Warnings = append(report.Warnings, incomplete...)
 	if lost != nil {
 		report.Warnings = append(report.Warnings, fmt.Sprintf("there is no log (%v): everything was read from the bucket", lost))
 	}
@@ -107,70 +111,97 @@ func Run(ctx context.Context, q Request) (*restorer.Report, error) {
 
 // originals finds the log, or does without it where the bucket can stand in. lost
 // is why there is no log.
-func (q *Request) originals(ctx context.Context, o *restorer.Options) (warnings []string, lost, err error) {
+func (q *Request) originals(ctx context.Context, o *restorer.Options) (lost, err error) {
 	if q.From != restorer.FromBucket {
-		warnings, err = q.log(ctx, o)
+		err = q.log(ctx, o)
 		if err == nil || ctx.Err() != nil || o.Bucket == nil || !q.At.IsZero() {
-			return warnings, nil, err
+			return nil, err
 		}
 		lost = err
 	}
 	if o.Bucket == nil {
-		return nil, nil, errors.New("--from bucket: the configuration names no bucket (bucketName)")
+		return nil, errors.New("--from bucket: the configuration names no bucket (bucketName)")
 	}
 	if o.Config.SourceUID, err = restorer.SourceOf(ctx, o.Bucket, o.Config.Namespace, o.Config.Name); err != nil {
-		return nil, nil, errors.Join(lost, err)
+		return nil, errors.Join(lost, err)
 	}
-	return nil, lost, nil
+	return lost, nil
 }
 
-// log reads the log up to the moment that is asked for.
-func (q *Request) log(ctx context.Context, o *restorer.Options) (warnings []string, err error) {
+// log finds the log, and what of it has to be known beforehand. The newest state is
+// read when nobody writes any more; a moment is looked at before anything is
+// stopped for it.
+func (q *Request) log(ctx context.Context, o *restorer.Options) error {
 	if q.Log == nil {
-		return nil, q.NoLog
+		return q.NoLog
 	}
-	id := q.Target.LiveSynchronization
-	log := history.Log{
-		Client: q.Log.Client, Topics: topology.TopicsFor(id.Namespace, id.Name), Embedded: q.Log.Embedded, Floor: q.Log.Floor,
-	}
+	id, log := q.Target.LiveSynchronization, q.history()
+	fail := func(err error) error { return fmt.Errorf("reading the log of LiveSynchronization %s: %w", id, err) }
 	// Whether it answers at all is asked first: reading it is tried for ever.
 	ask, cancel := context.WithTimeout(ctx, answerWithin)
 	parts, err := log.Client.Partitions(ask, log.Topics.Outcomes)
 	cancel()
 	if err != nil {
-		return nil, fmt.Errorf("the log of LiveSynchronization %s: %w", id, err)
+		return fail(err)
 	}
-	snapshot, err := log.Snapshot(ctx, q.At)
+	logged, err := log.Config(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("reading the log of LiveSynchronization %s: %w", id, err)
+		return fail(err)
 	}
-	if gap := snapshot.Window.Check(q.At); !q.At.IsZero() && gap != nil && !q.Force {
-		return nil, fmt.Errorf("%w; --force rebuilds it as far as it is known", gap)
+	if logged.Generation == 0 {
+		return fmt.Errorf("the log of LiveSynchronization %s holds no configuration: nothing was replicated yet", id)
 	}
-	if snapshot.Config.Generation == 0 {
-		return nil, fmt.Errorf("the log of LiveSynchronization %s holds no configuration: nothing was replicated yet", id)
-	}
-	o.Config.Generation, o.Config.SourceUID = snapshot.Config.Generation, snapshot.Config.SourceUID
-	o.Config.FormerSourceUIDs = snapshot.Config.FormerSourceUIDs
-	o.Log, o.Keys, o.VerifiedAt = logOf{snapshot}, snapshot.Keys, snapshot.Window.VerifiedAt
+	o.Config = plurals(o.Config, logged)
+	o.Config.Generation, o.Config.FormerSourceUIDs = logged.Generation, logged.FormerSourceUIDs
 	o.Gone = func(instance string) bool { return q.Log.Alone && instance == q.Log.Instance }
 	if q.mode != restorer.Rehearse { // which changes nothing that an audit is about
 		o.Outcomes = &restorer.Outcomes{Client: log.Client, Topic: log.Topics.Outcomes, Partitions: int32(len(parts)), Writer: o.Holder}
 	}
-	if !q.At.IsZero() {
-		o.Untold = snapshot.Window.Incomplete(plurals(q.Target.Compute(), snapshot.Config), q.At)
-		for _, gvr := range o.Untold {
-			warnings = append(warnings, fmt.Sprintf("%s was not in the log yet at that moment: what there was of it is not known, and nothing of it is deleted", gvr.GroupResource()))
+	open := func(ctx context.Context) (restorer.Opened, error) {
+		snapshot, err := log.Snapshot(ctx, q.At)
+		if err != nil {
+			return restorer.Opened{}, fail(err)
 		}
+		return q.opened(snapshot, o)
 	}
-	return warnings, nil
+	if q.At.IsZero() {
+		o.OpenLog = open
+		return nil
+	}
+	opened, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	o.OpenLog = func(context.Context) (restorer.Opened, error) { return opened, nil }
+	return nil
 }
 
-// holder names this process at the fence: the same one when it is run again.
-func holder(dataDir string) string {
-	host, _ := os.Hostname()
-	sum := sha256.Sum256([]byte(dataDir))
-	return "recover-" + host + "-" + hex.EncodeToString(sum[:4])
+// opened is a snapshot, with what it does not tell.
+func (q *Request) opened(snapshot *history.Snapshot, o *restorer.Options) (restorer.Opened, error) {
+	out := restorer.Opened{Log: logOf{snapshot}, Keys: snapshot.Keys, VerifiedAt: snapshot.Window.VerifiedAt}
+	at := q.At
+	if at.IsZero() {
+		at = time.Now()
+	} else if gap := snapshot.Window.Check(at); gap != nil && !q.Force {
+		return out, fmt.Errorf("%w; --force rebuilds it as far as it is known", gap)
+	}
+	untold := snapshot.Window.Incomplete(o.Config, at)
+	if !q.At.IsZero() {
+		o.Untold = untold // it is read before the recovery begins
+	}
+	for _, gvr := range untold {
+		out.Warnings = append(out.Warnings, fmt.Sprintf("the log does not tell all there was of %s: it was never listed completely by then, and what is missing is not recovered", gvr.GroupResource()))
+	}
+	if n := snapshot.Unreadable; n > 0 {
+		out.Warnings = append(out.Warnings, fmt.Sprintf("%d records of the log are not of Afterimage and were passed over", n))
+	}
+	return out, nil
+}
+
+// history is the log of the LiveSynchronization.
+func (q *Request) history() history.Log {
+	id := q.Target.LiveSynchronization
+	return history.Log{Client: q.Log.Client, Topics: topology.TopicsFor(id.Namespace, id.Name), Embedded: q.Log.Embedded, Floor: q.Log.Floor}
 }
 
 // logOf reads a snapshot.

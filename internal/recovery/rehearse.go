@@ -46,6 +46,9 @@ type Stage struct {
 func Rehearse(ctx context.Context, q Request, stage Stage) (*Rehearsal, error) {
 	q.mode, q.DryRun = restorer.Rehearse, stage.Cluster == nil && stage.NamespacePrefix == ""
 	q.prefix, q.clean = stage.NamespacePrefix, stage.NamespacePrefix != "" && !stage.Keep
+	if !q.DryRun && !q.At.IsZero() {
+		return nil, errors.New("a rehearsal that writes is of the newest state: an earlier moment can be rehearsed as a dry run")
+	}
 	if stage.Cluster != nil {
 		if err := another(ctx, q.Destination, stage.Cluster); err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/afterimage-dr/afterimage/consumers/restorer"
+	"github.com/afterimage-dr/afterimage/internal/fence"
 	"github.com/afterimage-dr/afterimage/internal/history"
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -25,20 +26,25 @@ type Replayed struct {
 // patches of the manifests, beside a replication that runs. An object that was
 // deleted in the source comes back as an adopted one, which is never deleted.
 func Replay(ctx context.Context, q Request, what Replayed) (*restorer.Report, error) {
-	destination, err := kube.New(q.Destination, kube.WithTimeout(requestTimeout))
+	// As a writer that a recovery waits for, it keeps to the fence's own times.
+	destination, err := kube.New(q.Destination, kube.WithTimeout(fence.RequestTimeout))
+	if err != nil {
+		return nil, err
+	}
+	q.mode = restorer.Replay
+	name, _, err := q.hold()
 	if err != nil {
 		return nil, err
 	}
 	o := restorer.Options{
 		Mode: restorer.Replay, Config: q.Target.Compute(), Destination: destination, From: restorer.FromLog,
-		DryRun: q.DryRun, Force: q.Force, Holder: holder(q.DataDir), Progress: q.Progress, Logger: q.Logger,
+		DryRun: q.DryRun, Force: q.Force, Holder: name, Progress: q.Progress, Logger: q.Logger,
 	}
 	q.From = restorer.FromLog
-	if _, err := q.log(ctx, &o); err != nil {
+	if err := q.log(ctx, &o); err != nil {
 		return nil, err
 	}
-	id := q.Target.LiveSynchronization
-	log := history.Log{Client: q.Log.Client, Topics: topology.TopicsFor(id.Namespace, id.Name), Embedded: q.Log.Embedded, Floor: q.Log.Floor}
+	log := q.history()
 	if len(what.Objects) > 0 {
 		if err := objects(ctx, log, what.Objects, &o); err != nil {
 			return nil, err
@@ -111,8 +117,7 @@ const (
 // Preview compares what the manifests make of every object in the log with what
 // the configuration in the log makes of it. It needs neither cluster.
 func Preview(ctx context.Context, q Request) (all []Foreseen, objects int, err error) {
-	id := q.Target.LiveSynchronization
-	log := history.Log{Client: q.Log.Client, Topics: topology.TopicsFor(id.Namespace, id.Name), Embedded: q.Log.Embedded, Floor: q.Log.Floor}
+	id, log := q.Target.LiveSynchronization, q.history()
 	snapshot, err := log.Snapshot(ctx, time.Time{})
 	if err != nil {
 		return nil, 0, fmt.Errorf("reading the log of LiveSynchronization %s: %w", id, err)

@@ -26,6 +26,12 @@ func Resume(ctx context.Context, t manifest.Target, destination *rest.Config) (t
 		if !s.Fenced() {
 			return 0, nil
 		}
+		if running, err := f.Running(ctx, s); err != nil || running {
+			if err == nil {
+				err = fmt.Errorf("%w: %s; wait for its end, or end it", fence.ErrHeld, s.Holder)
+			}
+			return 0, err
+		}
 		err = f.Resume(ctx, s)
 		switch {
 		case err == nil:
