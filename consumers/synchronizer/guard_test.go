@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -240,11 +241,13 @@ func TestZombieUndoesItsResurrection(t *testing.T) {
 	e.traffic.after.Store(&after)
 	e.want(e.key("a"), "ConfigMap", data("x", "1"))
 	e.eventually("created", created.Load)
-	e.eventually("undone", func() bool { return e.get(e.key("a")) == nil && len(e.read(e.topics.Outcomes)) > 1 })
+	e.eventually("undone", func() bool { return e.get(e.key("a")) == nil })
 	s.undoing.Wait()
-	last := e.read(e.topics.Outcomes)
-	if got := last[len(last)-1].Reason; got != string(Undone) {
-		t.Errorf("last outcome %q", got)
+	// It may not be the last one: the zombie still reads, and notes that what the
+	// delete was for is gone.
+	outcomes := e.read(e.topics.Outcomes)
+	if !slices.ContainsFunc(outcomes, func(r topology.Record) bool { return r.Reason == string(Undone) }) {
+		t.Errorf("no outcome says that the create was undone: %+v", outcomes)
 	}
 }
 
