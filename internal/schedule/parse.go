@@ -24,8 +24,8 @@ const fields = "expected five fields (minute, hour, day of month, month, day of 
 var ErrZone = errors.New("expected a time zone of the IANA database such as Europe/Berlin or Etc/UTC")
 
 // Parse reads a schedule such as "*/5 * * * *" or "@hourly" and the IANA name of its
-// time zone; the empty name is UTC, so that the machine it runs on makes no
-// difference. The error says what was expected, and is ErrZone where the zone is wrong.
+// time zone; the empty name is the zone of the process, as for a CronJob. The error
+// says what was expected, and is ErrZone where the zone is wrong.
 func Parse(expr, zone string) (*Schedule, error) {
 	loc, err := location(zone)
 	if err != nil {
@@ -68,7 +68,10 @@ func isDescriptor(expr string) bool {
 }
 
 func location(zone string) (*time.Location, error) {
-	// The machine's own zone is not one: another machine has another.
+	if zone == "" {
+		return time.Local, nil
+	}
+	// By name the process's own zone is refused: another process may have another.
 	if strings.EqualFold(zone, "local") || strings.TrimSpace(zone) != zone {
 		return nil, fmt.Errorf("%w, got %q", ErrZone, zone)
 	}

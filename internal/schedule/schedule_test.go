@@ -1,17 +1,18 @@
 package schedule
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 func parse(t *testing.T, expr, zone string) *Schedule {
 	t.Helper()
-	s, err := Parse(expr, zone)
+	s, err := Parse(expr, cmp.Or(zone, "Etc/UTC"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +119,7 @@ func TestNext(t *testing.T) {
 				at = s.Next(at)
 				got, want = append(got, at.UTC()), append(want, moment(t, w).UTC())
 			}
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff := gocmp.Diff(want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", c.reason, diff)
 			}
 		})
@@ -160,6 +161,23 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+func TestZoneOfTheProcess(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := time.Local
+	t.Cleanup(func() { time.Local = before })
+	time.Local = berlin
+	s, err := Parse("0 9 * * *", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := s.Next(moment(t, "2026-11-25T00:00:00Z")), moment(t, "2026-11-25T09:00:00+01:00"); !got.Equal(want) {
+		t.Errorf("without timeZone, in a process in Berlin: %s, want %s", got, want)
+	}
+}
+
 func TestDue(t *testing.T) {
 	for name, c := range map[string]struct {
 		reason     string
@@ -182,7 +200,7 @@ func TestDue(t *testing.T) {
 				c.want.Latest = moment(t, c.latest)
 			}
 			got.Latest = got.Latest.UTC()
-			if diff := cmp.Diff(c.want, got); diff != "" {
+			if diff := gocmp.Diff(c.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", c.reason, diff)
 			}
 		})
