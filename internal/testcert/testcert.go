@@ -1,5 +1,6 @@
-// Package testcert makes throwaway certificates for servers on this machine. It
-// guarantees nothing about secrecy: keys are made for one test run.
+// Package testcert makes throwaway certificates for servers on this machine and
+// their clients. It guarantees nothing about secrecy: keys are made for one test
+// run.
 package testcert
 
 import (
@@ -20,7 +21,7 @@ import (
 // its clock by hours.
 const validity = 30 * 24 * time.Hour
 
-// Authority signs serving certificates.
+// Authority signs certificates.
 type Authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -63,23 +64,11 @@ func NewAuthority(name string) (*Authority, error) {
 // Serve signs a serving certificate for the names and addresses given, and for
 // localhost and both loopback addresses.
 func (a *Authority) Serve(hosts ...string) (Pair, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return Pair{}, fmt.Errorf("generating the serving key: %w", err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return Pair{}, fmt.Errorf("drawing a serial number: %w", err)
-	}
 	template := &x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "localhost"},
-		NotBefore:    a.certificate.NotBefore,
-		NotAfter:     a.certificate.NotAfter,
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     []string{"localhost"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		Subject:     pkix.Name{CommonName: "localhost"},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:    []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
@@ -88,13 +77,36 @@ func (a *Authority) Serve(hosts ...string) (Pair, error) {
 			template.DNSNames = append(template.DNSNames, host)
 		}
 	}
+	return a.sign(template)
+}
+
+// Client signs a certificate with which a client of the name given proves who it
+// is.
+func (a *Authority) Client(name string) (Pair, error) {
+	return a.sign(&x509.Certificate{
+		Subject:     pkix.Name{CommonName: name},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+}
+
+// sign makes a key and the certificate for it.
+func (a *Authority) sign(template *x509.Certificate) (Pair, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Pair{}, fmt.Errorf("generating a key: %w", err)
+	}
+	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)); err != nil {
+		return Pair{}, fmt.Errorf("drawing a serial number: %w", err)
+	}
+	template.NotBefore, template.NotAfter = a.certificate.NotBefore, a.certificate.NotAfter
+	template.KeyUsage = x509.KeyUsageDigitalSignature
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
 	if err != nil {
-		return Pair{}, fmt.Errorf("signing the serving certificate: %w", err)
+		return Pair{}, fmt.Errorf("signing a certificate: %w", err)
 	}
 	encoded, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return Pair{}, fmt.Errorf("encoding the serving key: %w", err)
+		return Pair{}, fmt.Errorf("encoding a key: %w", err)
 	}
 	return Pair{Certificate: encode("CERTIFICATE", der), Key: encode("PRIVATE KEY", encoded)}, nil
 }
@@ -103,7 +115,7 @@ func (a *Authority) Serve(hosts ...string) (Pair, error) {
 func (p Pair) TLS() (tls.Certificate, error) {
 	certificate, err := tls.X509KeyPair(p.Certificate, p.Key)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("loading the serving certificate: %w", err)
+		return tls.Certificate{}, fmt.Errorf("loading a certificate: %w", err)
 	}
 	return certificate, nil
 }

@@ -1,7 +1,6 @@
 package testcluster
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,11 +16,7 @@ import (
 	"time"
 )
 
-// ErrNoJava: Apache Kafka cannot be had because mvn or java is missing.
-var ErrNoJava = errors.New("mvn or java is missing")
-
-// kafkaScript finds or fetches Apache Kafka; its exit status 3 says that mvn or
-// java is missing.
+// kafkaScript finds or fetches Apache Kafka.
 const kafkaScript = "bench/tools/kafka/kafka-assets.sh"
 
 // KafkaConfig is what an Apache Kafka is started with. The zero value is fine.
@@ -54,20 +49,15 @@ type Kafka struct {
 	controller *port
 	broker     *port
 	process    *process
-	java       string
+	java       java
 }
 
 // StartKafka starts a broker and returns once it takes connections and has
 // joined its own cluster. ctx bounds the start only; end it with Close. About 5 s.
 func StartKafka(ctx context.Context, config KafkaConfig) (_ *Kafka, err error) {
 	k := &Kafka{config: config}
-	if k.config.Jars == "" {
-		if k.config.Jars, err = kafkaJars(ctx, config.Progress); err != nil {
-			return nil, err
-		}
-	}
-	if k.java, err = exec.LookPath("java"); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoJava, err)
+	if k.java, err = findJava(ctx, kafkaScript, config.Jars, config.Progress); err != nil {
+		return nil, err
 	}
 	if k.config.Dir == "" {
 		if k.config.Dir, err = os.MkdirTemp("", "afterimage-kafka-"); err != nil {
@@ -87,27 +77,6 @@ func StartKafka(ctx context.Context, config KafkaConfig) (_ *Kafka, err error) {
 		return nil, err
 	}
 	return k, nil
-}
-
-func kafkaJars(ctx context.Context, progress io.Writer) (string, error) {
-	root, err := repositoryRoot()
-	if err != nil {
-		return "", fmt.Errorf("looking for Apache Kafka: %w", err)
-	}
-	if progress == nil {
-		progress = os.Stderr
-	}
-	var stdout bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(root, kafkaScript))
-	cmd.Stdout, cmd.Stderr = &stdout, progress
-	if err := cmd.Run(); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) && exit.ExitCode() == 3 {
-			return "", ErrNoJava
-		}
-		return "", fmt.Errorf("running %s: %w", kafkaScript, err)
-	}
-	return lastLine(stdout.String()), nil
 }
 
 // prepare takes the ports, writes the settings and formats the storage.
@@ -140,7 +109,7 @@ func (k *Kafka) prepare(ctx context.Context) error {
 	if _, err := os.Stat(k.path("data")); err == nil {
 		return nil // a folder of an earlier run: go on with its data
 	}
-	format := exec.CommandContext(ctx, k.java, k.arguments("kafka.tools.StorageTool", "format",
+	format := exec.CommandContext(ctx, k.java.binary, k.java.arguments(nil, "kafka.tools.StorageTool", "format",
 		"--cluster-id", "AfterimageTestsClust00", "--config", k.path("server.properties"))...)
 	if output, err := format.CombinedOutput(); err != nil {
 		return fmt.Errorf("formatting Kafka's storage: %w: %s", err, output)
@@ -183,18 +152,6 @@ func (k *Kafka) path(parts ...string) string {
 	return filepath.Join(append([]string{k.config.Dir}, parts...)...)
 }
 
-// arguments are those of java for a main class of Kafka.
-func (k *Kafka) arguments(main string, args ...string) []string {
-	return append([]string{
-		"-Xms128m", "-Xmx512m",
-		// One core's worth of collector and a quick compiler: the broker lives
-		// for seconds and shares two cores with everything else.
-		"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
-		"-Djava.awt.headless=true",
-		"-cp", filepath.Join(k.config.Jars, "*"), main,
-	}, args...)
-}
-
 // Start starts the broker again on the same data and port, and returns once it
 // takes connections.
 func (k *Kafka) Start(ctx context.Context) error {
@@ -204,7 +161,7 @@ func (k *Kafka) Start(ctx context.Context) error {
 		k.process = &process{name: "kafka", logFile: k.path("kafka.log")}
 	}
 	environment := []string{"HOME=" + k.config.Dir, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}
-	if err := k.process.start(environment, k.java, k.arguments("kafka.Kafka", k.path("server.properties"))...); err != nil {
+	if err := k.process.start(environment, k.java.binary, k.java.arguments(nil, "kafka.Kafka", k.path("server.properties"))...); err != nil {
 		return err
 	}
 	return k.process.await(ctx, func(ctx context.Context) error {

@@ -1,7 +1,7 @@
 // Package testenv gives tests real servers: Kubernetes API servers, an Apache
-// Kafka and an S3 server. It wraps internal/testcluster: what goes wrong ends
-// the test, and what was started ends with the test (for the shared pair: with
-// the test binary).
+// Kafka, ZooKeeper and an S3 server. It wraps internal/testcluster: what goes
+// wrong ends the test, and what was started ends with the test (what tests share:
+// with the test binary).
 //
 // With -short, tests that ask for a server are skipped; they are never skipped
 // because servers are missing under CI=true.
@@ -212,6 +212,10 @@ func Main(m *testing.M) {
 			println("stopping " + c.Name() + ": " + err.Error())
 			code = max(code, 1)
 		}
+	}
+	if err := endSharedZooKeeper(); err != nil {
+		println("ending ZooKeeper: " + err.Error())
+		code = max(code, 1)
 	}
 	os.Exit(code)
 }
