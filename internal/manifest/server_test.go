@@ -58,7 +58,11 @@ var resources = map[string]schema.GroupVersionResource{
 	kindSecret:                       {Version: "v1", Resource: "secrets"},
 	v1alpha1.KindKubernetesCluster:   v1alpha1.AssetsGroupVersion.WithResource("kubernetesclusters"),
 	v1alpha1.KindBucket:              v1alpha1.AssetsGroupVersion.WithResource("buckets"),
+	v1alpha1.KindDatabase:            v1alpha1.AssetsGroupVersion.WithResource("databases"),
+	v1alpha1.KindZookeeper:           v1alpha1.AssetsGroupVersion.WithResource("zookeepers"),
 	v1alpha1.KindLiveSynchronization: v1alpha1.AutomationGroupVersion.WithResource("livesynchronizations"),
+	v1alpha1.KindSynchronization:     v1alpha1.AutomationGroupVersion.WithResource("synchronizations"),
+	v1alpha1.KindSynchronizationPlan: v1alpha1.AutomationGroupVersion.WithResource("synchronizationplans"),
 	v1alpha1.KindRecovery:            v1alpha1.AutomationGroupVersion.WithResource("recoveries"),
 }
 
@@ -113,7 +117,7 @@ func TestARecoveryCannotBeChanged(t *testing.T) {
 // wrong for an API server with our CRDs too, and nothing else is.
 func TestARealAPIServerRefusesTheSame(t *testing.T) {
 	s := startServer(t)
-	for _, name := range []string{"00-clusters.yaml", "01-livesynchronization.yaml", "02-name-selector.yaml", "03-name-selector-exclude.yaml", "04-object-selector.yaml", "05-bucket-gcs.yaml", "06-bucket-s3.yaml", "07-livesynchronization-bucket.yaml", "08-resync-period.yaml", "11-recovery.yaml", "12-recovery-inline.yaml"} {
+	for _, name := range []string{"00-clusters.yaml", "01-livesynchronization.yaml", "02-name-selector.yaml", "03-name-selector-exclude.yaml", "04-object-selector.yaml", "05-bucket-gcs.yaml", "06-bucket-s3.yaml", "07-livesynchronization-bucket.yaml", "08-resync-period.yaml", "09-zookeeper-once.yaml", "10-zookeeper-plan.yaml", "11-recovery.yaml", "12-recovery-inline.yaml", "13-databases.yaml", "14-live-zookeeper.yaml"} {
 		docs, errs := parse(name, []byte(sample(t, name)))
 		if len(errs) > 0 {
 			t.Fatal(errs)
@@ -126,12 +130,15 @@ func TestARealAPIServerRefusesTheSame(t *testing.T) {
 	}
 	// Found by us alone, for a reason.
 	oursOnly := map[string]string{
-		"period of an eon":        "no schema bounds a duration",
-		"inline period of an eon": "no schema bounds a duration",
-		"no name":                 "a generated name is of no use in a file",
+		"period of an eon":             "no schema bounds a duration",
+		"inline period of an eon":      "no schema bounds a duration",
+		"session of an eon":            "no schema bounds a duration",
+		"plan with a period of an eon": "no schema bounds a duration",
+		"no name":                      "a generated name is of no use in a file",
+		"plan with a generated name":   "a generated name is of no use in a file",
 	}
 	compared := 0
-	for name, tc := range badManifests {
+	for name, tc := range allBad(t) {
 		text := tc.file
 		if tc.old != "" {
 			text = breakOnce(good(), tc.old, tc.new)
