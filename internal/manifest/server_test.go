@@ -80,35 +80,47 @@ func (s *server) create(d *document) error {
 	}
 }
 
-// TestARecoveryCannotBeChanged: the API server refuses any change of the spec, and
-// takes the others.
-func TestARecoveryCannotBeChanged(t *testing.T) {
+// TestRunsCannotBeChanged: the API server refuses any change of the spec of what
+// runs once, and takes the others.
+func TestRunsCannotBeChanged(t *testing.T) {
 	s := startServer(t)
-	docs, errs := parse("r", []byte(recovery(inlineWithout("")+"  pointInTime: 2026-01-01T00:00:00.5Z\n")))
-	if len(errs) > 0 {
-		t.Fatal(errs)
-	}
-	if err := s.create(docs[0]); err != nil { // and waits until the kind is served
-		t.Fatal(err)
-	}
-	client := s.client.Resource(resources[v1alpha1.KindRecovery]).Namespace("default")
-	if _, err := client.Create(t.Context(), &unstructured.Unstructured{Object: docs[0].object}, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}); err != nil {
-		t.Fatal(err)
-	}
-	for patch, want := range map[string]string{
-		`{"spec":{"dryRun":true}}`:                          "create another Recovery",
-		`{"spec":{"pointInTime":null}}`:                     "create another Recovery",
-		`{"spec":{"config":{"destinationName":"another"}}}`: "create another Recovery",
-		`{"spec":{"config":{"replication":{"resources":[{"version":"v1","resource":"configmaps"}]}}}}`:                                                                                                      "create another Recovery",
-		`{"spec":{"config":{"replication":{"resources":[{"group":"apps","version":"v1","resource":"deployments","recoveryProcess":{"fromPatch":[{"op":"replace","path":"/spec/replicas","value":2}]}}]}}}}`: "create another Recovery",
-		`{"metadata":{"labels":{"a":"b"}}}`: "",
+	for text, patches := range map[string]map[string]string{
+		recovery(inlineWithout("") + "  pointInTime: 2026-01-01T00:00:00.5Z\n"): {
+			`{"spec":{"dryRun":true}}`:                          "create another Recovery",
+			`{"spec":{"pointInTime":null}}`:                     "create another Recovery",
+			`{"spec":{"config":{"destinationName":"another"}}}`: "create another Recovery",
+			`{"spec":{"config":{"replication":{"resources":[{"version":"v1","resource":"configmaps"}]}}}}`:                                                                                                      "create another Recovery",
+			`{"spec":{"config":{"replication":{"resources":[{"group":"apps","version":"v1","resource":"deployments","recoveryProcess":{"fromPatch":[{"op":"replace","path":"/spec/replicas","value":2}]}}]}}}}`: "create another Recovery",
+			`{"metadata":{"labels":{"a":"b"}}}`: "",
+		},
+		zkOnce("once", "zk-a", "zk-b", "/once"): {
+			`{"spec":{"config":{"rootPath":"/"}}}`:              "create another Synchronization",
+			`{"spec":{"config":{"createRoutePath":true}}}`:      "create another Synchronization",
+			`{"spec":{"backoffLimit":null}}`:                    "", // the default is what it has
+			`{"spec":{"backoffLimit":6}}`:                       "create another Synchronization",
+			`{"metadata":{"annotations":{"example.com/a":""}}}`: "",
+		},
 	} {
-		_, err := client.Patch(t.Context(), "recover", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-		switch {
-		case want == "" && err != nil:
-			t.Errorf("%s: %v", patch, err)
-		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
-			t.Errorf("%s: got %v; want an error with %q", patch, err, want)
+		docs, errs := parse("r", []byte(text))
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		d := docs[0]
+		if err := s.create(d); err != nil { // and waits until the kind is served
+			t.Fatal(err)
+		}
+		client := s.client.Resource(resources[d.kind]).Namespace("default")
+		if _, err := client.Create(t.Context(), &unstructured.Unstructured{Object: d.object}, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}); err != nil {
+			t.Fatal(err)
+		}
+		for patch, want := range patches {
+			_, err := client.Patch(t.Context(), d.name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+			switch {
+			case want == "" && err != nil:
+				t.Errorf("%s: %s: %v", d.kind, patch, err)
+			case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+				t.Errorf("%s: %s: got %v; want an error with %q", d.kind, patch, err, want)
+			}
 		}
 	}
 }
