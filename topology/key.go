@@ -10,7 +10,8 @@ import (
 // Key names one object in every topic of a LiveSynchronization. Its text form,
 // <group>/<version>/<resource>/<namespace>/<name>, is the Kafka record key: the
 // core group is written "core" and a cluster-scoped object has an empty
-// namespace. No part can hold a slash, so the form is injective.
+// namespace. No part can hold a slash, so the form is injective. A znode's path is
+// the name, its first slash the one before it (see [NodeKey]).
 type Key struct {
 	Group, Version, Resource, Namespace, Name string
 }
@@ -49,6 +50,12 @@ func (k Key) resourcePrefix() string {
 // ParseKey is the inverse of [Key.String]. It refuses everything String cannot
 // have produced, so that a stray record never names an object.
 func ParseKey(s string) (Key, error) {
+	if path, ok := strings.CutPrefix(s, nodePrefix); ok {
+		if err := ValidNodePath(path); err != nil {
+			return Key{}, fmt.Errorf("key %q: %w", s, err)
+		}
+		return NodeKey(path), nil
+	}
 	parts := strings.Split(s, "/")
 	if len(parts) != 5 {
 		return Key{}, fmt.Errorf("key %q: want <group>/<version>/<resource>/<namespace>/<name>, got %d parts", s, len(parts))

@@ -15,7 +15,7 @@ type Kind string
 // The kinds of records. All but Object are control records: one key a
 // partition (and subject), written to every partition.
 const (
-	// Object is a state of one Kubernetes object.
+	// Object is a state of one Kubernetes object, or of one znode.
 	Object Kind = "object"
 	// Configured carries the effective [Config] (changes, desired).
 	Configured Kind = "configured"
@@ -100,7 +100,11 @@ type Record struct {
 	// the object (desired log only), -1 where none did.
 	Entry int
 
-	// Body is the object's JSON, or that of the control record; nil deletes.
+	// Node, of a znode: what of it is not data.
+	Node *NodeMeta
+
+	// Body is the object's JSON, a znode's data, or the JSON of the control record;
+	// nil deletes.
 	Body []byte
 
 	// Where the record stands; set by Decode, ignored by Encode.
@@ -131,6 +135,7 @@ const (
 	hWriter      = "writer"
 	hReason      = "reason"
 	hEntry       = "entry"
+	hNode        = "node"
 	headerTrue   = "1"
 	headersTypic = 12
 )
@@ -183,6 +188,10 @@ func (r *Record) Encode(topic string, partition int32) *kgo.Record {
 	if r.Entry != 0 {
 		put(hEntry, strconv.Itoa(r.Entry))
 	}
+	if r.Node != nil {
+		b, _ := json.Marshal(r.Node) // plain data always marshals
+		put(hNode, string(b))
+	}
 	return &kgo.Record{Topic: topic, Partition: partition, Key: []byte(r.Key), Value: r.Body, Headers: h}
 }
 
@@ -232,6 +241,8 @@ func Decode(k *kgo.Record) (Record, error) {
 			r.Reason = v
 		case hEntry:
 			r.Entry, err = strconv.Atoi(v)
+		case hNode:
+			err = json.Unmarshal(k.Headers[i].Value, &r.Node)
 		}
 		if err != nil {
 			return Record{}, fmt.Errorf("%s/%d@%d: header %s: %w", k.Topic, k.Partition, k.Offset, k.Headers[i].Key, err)

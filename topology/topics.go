@@ -61,3 +61,12 @@ func TopicsOf(changes string) (t Topics, namespace, name string, ok bool) {
 	}
 	return Topics{Changes: changes, Desired: base + ".desired", Outcomes: base + ".outcomes", Requests: base + ".requests"}, namespace, name, true
 }
+
+// NodeTopics are those of a ZooKeeper tree that is copied: of the two Databases and
+// the root path, whichever run or plan copies it. One partition keeps the order of
+// the source over all nodes, as ZooKeeper itself does. Nodes are not transformed
+// on their way, so Desired and Requests are not used.
+func NodeTopics(namespace, source, destination, root string) Topics {
+	sum := sha256.Sum256([]byte(source + "/" + destination + root))
+	return TopicsFor(namespace, "zookeeper."+source+"."+destination+"."+hex.EncodeToString(sum[:4]))
+}

@@ -1,0 +1,280 @@
+// Package zookeeper reads changes and makes a destination ensemble hold what they
+// say: it compares what the log wants with what is there, writes the difference in
+// transactions of many nodes, and reads back what it wrote.
+package zookeeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/afterimage-dr/afterimage/internal/breaker"
+	"github.com/afterimage-dr/afterimage/internal/ensemble"
+	"github.com/afterimage-dr/afterimage/internal/stream"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// Options of a Consumer.
+type Options struct {
+	Destination *ensemble.Client
+	Log         *stream.Client
+	// Writer of outcomes; nil: none are noted.
+	Writer *stream.Writer
+	Topics topology.Topics
+	Rules  topology.NodeRules
+	// CreateRoot makes the root path, and what is above it, where it is missing.
+	CreateRoot bool
+	// Incarnation of the producer beside it, whose mark ends Follow.
+	Incarnation string
+	// Breaker is the limit of what may go at once that only the destination has
+	// (guarantee 8), and Confirmed the token of what may go beyond it.
+	Breaker   breaker.Limit
+	Confirmed string
+	// InFlight transactions at a time; 0: DefaultInFlight.
+	InFlight int
+}
+
+// DefaultInFlight transactions: more do not make a leader faster.
+const DefaultInFlight = 8
+
+// Consumer of one tree.
+type Consumer struct {
+	Options
+	ctx    context.Context //nolint:containedctx // of the run, for appends
+	tree   *tree
+	report *report
+	writer *writer
+
+	// written is what has to be read back: what each path must be, nil for gone.
+	// acls are set once everything below is there.
+	mu          sync.Mutex
+	written     map[string]bool
+	acls        map[string]*op
+	noteFailure error
+}
+
+// New makes a Consumer; Load comes first.
+func New(ctx context.Context, o Options) *Consumer {
+	c := &Consumer{Options: o, ctx: ctx, report: &report{}, written: map[string]bool{}, acls: map[string]*op{}}
+	c.writer = newWriter(c)
+	return c
+}
+
+// Report is what became of the nodes so far.
+func (c *Consumer) Report() Report { return c.report.snapshot() }
+
+// Load reads what the destination holds, and makes the root if it may.
+func (c *Consumer) Load(ctx context.Context) error {
+	if err := c.Destination.Sync("/"); err != nil {
+		return err
+	}
+	t := &tree{nodes: map[string]*node{}}
+	w := ensemble.Walk{
+		Client: c.Destination, Root: c.Rules.Root, Skip: c.Rules.Skips, ACL: c.Rules.CopyACL,
+		Visit: func(n *ensemble.Node) error {
+			t.put(n.Path, nodeOf(n))
+			return nil
+		},
+	}
+	found, refused, err := w.Run(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range refused {
+		c.report.fail(Failure{r.Path, ReasonDestinationRead, "at the destination: " + r.Err.Error()})
+	}
+	c.tree = t
+	if !found {
+		return c.above(c.Rules.Root)
+	}
+	return nil
+}
+
+// RootMissingError says that the destination has no root path.
+type RootMissingError struct{ Root string }
+
+func (e *RootMissingError) Error() string {
+	return fmt.Sprintf("rootPath %s does not exist in the destination: set createRootPath: true to have it created", e.Root)
+}
+
+// above makes what is above the root; the root itself comes from the log.
+func (c *Consumer) above(path string) error {
+	if !c.CreateRoot {
+		return &RootMissingError{c.Rules.Root}
+	}
+	parent := topology.NodeParent(path)
+	if parent == path || parent == "/" {
+		return nil
+	}
+	_, found, err := c.Destination.Exists(parent)
+	if err != nil || found {
+		return err
+	}
+	if err := c.above(parent); err != nil {
+		return err
+	}
+	o := &op{Op: ensemble.Op{Kind: topology.Create, Path: parent, Data: []byte{}, ACL: ensemble.Open()}, hash: topology.NodeHash([]byte{})}
+	_, _, f, err := c.settle(o, false)
+	if f != nil {
+		err = fmt.Errorf("create %s, above rootPath: %s", parent, f.Message)
+	}
+	return err
+}
+
+// Replay brings what the log holds up to an offset: only the last record of each
+// node counts.
+func (c *Consumer) Replay(ctx context.Context, to int64) error {
+	b, err := c.Log.Bounds(ctx, c.Topics.Changes, 0)
+	if err != nil {
+		return err
+	}
+	fold, err := c.Log.Fold(ctx, c.Topics.Changes, 0, b.Start, to, nil)
+	if err != nil {
+		return err
+	}
+	// The last record of a parent may stand behind those of its children: these wait
+	// for the next pass, without their data being kept.
+	for progress := true; ; {
+		waiting, done, err := c.pass(ctx, fold, b.Start, to, progress)
+		if err != nil || waiting == 0 {
+			return err
+		}
+		progress = done > 0
+	}
+}
+
+// pass goes through a stretch once. With patience, a node without a parent is left
+// for another pass.
+func (c *Consumer) pass(ctx context.Context, fold *stream.Fold, from, to int64, patience bool) (waiting, done int, err error) {
+	err = c.Log.Read(ctx, c.Topics.Changes, 0, from, to, func(k *kgo.Record) error {
+		if !fold.Last(k.Key, k.Offset) {
+			return nil
+		}
+		waits, did, err := c.take(ctx, k, patience)
+		if waits {
+			waiting++
+		}
+		if did {
+			done++
+		}
+		return err
+	})
+	return waiting, done, errors.Join(err, c.writer.drain(ctx))
+}
+
+// lull is how long a transaction waits for more nodes.
+const lull = 3 * time.Millisecond
+
+// Follow brings what is appended from an offset on, until the mark of this
+// incarnation's producer says that the comparison is in the log. It returns the
+// offset behind it.
+func (c *Consumer) Follow(ctx context.Context, from int64) (next int64, err error) {
+	err = c.tail(ctx, from, func(r *topology.Record) bool {
+		next = r.Offset + 1
+		return r.Kind == topology.Listed && r.Writer == c.Incarnation
+	}, nil)
+	return next, err
+}
+
+// tail applies records as they come, until one is the last; idle is called whenever
+// everything that was there is done.
+func (c *Consumer) tail(ctx context.Context, from int64, last func(*topology.Record) bool, idle func() error) error {
+	t, err := c.Log.Tail(c.Topics.Changes, 0, from)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	for {
+		recs, err := c.next(ctx, t, idle)
+		if err != nil {
+			return err
+		}
+		for _, k := range recs {
+			if _, _, err := c.take(ctx, k, false); err != nil {
+				return err
+			}
+			if !topology.IsControl(string(k.Key)) {
+				continue
+			}
+			if r, err := topology.Decode(k); err == nil && last(&r) {
+				return c.writer.drain(ctx)
+			}
+		}
+	}
+}
+
+// next waits for records; what is gathered so far is not kept waiting with it.
+func (c *Consumer) next(ctx context.Context, t *stream.Tail, idle func() error) ([]*kgo.Record, error) {
+	soon, cancel := context.WithTimeout(ctx, lull)
+	recs, err := t.Next(soon)
+	cancel()
+	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		return recs, err
+	}
+	if idle == nil {
+		c.writer.flush(ctx)
+		return t.Next(ctx)
+	}
+	if err := c.writer.drain(ctx); err != nil {
+		return nil, err
+	}
+	if err := idle(); err != nil {
+		return nil, err
+	}
+	return t.Next(ctx)
+}
+
+// Prune deletes what only the destination has, but nothing at or below paths that
+// the source refused to show, and not beyond the limit.
+func (c *Consumer) Prune(ctx context.Context, refused []ensemble.Refusal) error {
+	for _, r := range refused {
+		c.report.fail(Failure{r.Path, ReasonRead, "in the source: " + r.Err.Error()})
+	}
+	gone := c.tree.unwanted(func(path string, n *node) bool {
+		if c.Rules.IgnoreEphemeral && n.mode == topology.NodeEphemeral {
+			return false
+		}
+		for _, r := range refused {
+			if topology.NodeWithin(path, r.Path) {
+				return false
+			}
+		}
+		return true
+	})
+	if err := breaker.Paths(c.Breaker, "that only the destination has would be deleted", gone, c.tree.size(), c.Confirmed); err != nil {
+		return err
+	}
+	for _, path := range gone {
+		if err := c.unwant(ctx, path, topology.Version{}); err != nil {
+			return err
+		}
+	}
+	return c.writer.drain(ctx)
+}
+
+// Finish sets the access control lists, reads back what was written, and waits for
+// the outcomes.
+func (c *Consumer) Finish(ctx context.Context) error {
+	if err := c.setACLs(ctx); err != nil {
+		return err
+	}
+	if err := c.verify(ctx); err != nil {
+		return err
+	}
+	if c.Writer == nil {
+		return nil
+	}
+	if err := c.Writer.Flush(ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.noteFailure != nil {
+		return fmt.Errorf("the outcomes are not in the log: %w", c.noteFailure)
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package zookeeper
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// outcome is the body of a node's record in outcomes; it reads like those of the
+// synchronizer.
+type outcome struct {
+	Op      topology.Op `json:"op"`
+	Result  Result      `json:"result"`
+	Version string      `json:"version,omitempty"`
+	Reason  string      `json:"reason,omitempty"`
+	Message string      `json:"message,omitempty"`
+	At      time.Time   `json:"at"`
+}
+
+// note appends what became of a node to outcomes, for audit.
+func (c *Consumer) note(o *op, res Result, f *Failure) {
+	if c.Writer == nil {
+		return
+	}
+	body := outcome{Op: o.Kind, Result: res, At: time.Now().UTC()}
+	rec := topology.Record{Key: keyOf(o.Path), Kind: topology.Object, Op: o.Kind, Hash: o.hash, Version: o.version, Writer: c.Incarnation, Reason: string(res)}
+	if !o.version.IsZero() {
+		body.Version = o.version.String()
+	}
+	if f != nil {
+		body.Reason, body.Message = f.Reason, f.Message
+	}
+	if res != Deleted {
+		rec.Body, _ = json.Marshal(body) // plain data always marshals
+	}
+	c.Writer.Append(c.ctx, rec.Encode(c.Topics.Outcomes, 0), func(_ *kgo.Record, err error) {
+		if err != nil {
+			c.mu.Lock()
+			c.noteFailure = errors.Join(c.noteFailure, err)
+			c.mu.Unlock()
+		}
+	})
+}
+
+// failed counts a failure and notes it.
+func (c *Consumer) failed(o *op, reason, message string) {
+	f := Failure{Path: o.Path, Reason: reason, Message: message}
+	c.report.fail(f)
+	c.note(o, Failed, &f)
+}

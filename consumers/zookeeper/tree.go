@@ -1,0 +1,87 @@
+package zookeeper
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/afterimage-dr/afterimage/internal/ensemble"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// tree is what the destination holds, without its data: an ensemble keeps all its
+// nodes in memory, with theirs.
+type tree struct {
+	mu    sync.Mutex
+	nodes map[string]*node
+}
+
+type node struct {
+	hash    string
+	mode    topology.NodeMode
+	ttl     int64
+	version int32 // of its data
+	acl     []topology.NodeACL
+	// wanted: the log wants it.
+	wanted bool
+}
+
+func nodeOf(n *ensemble.Node) *node {
+	return &node{
+		hash: topology.NodeHash(n.Data), mode: n.Meta.Mode, ttl: n.Meta.TTL, version: n.Stat.Version, acl: n.Meta.ACL,
+	}
+}
+
+func (t *tree) get(path string) (node, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.nodes[path]; n != nil {
+		return *n, true
+	}
+	return node{}, false
+}
+
+func (t *tree) put(path string, n *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.nodes[path] = n
+}
+
+func (t *tree) change(path string, fn func(*node)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.nodes[path]; n != nil {
+		fn(n)
+	}
+}
+
+func (t *tree) remove(path string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.nodes, path)
+}
+
+func (t *tree) size() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int64(len(t.nodes))
+}
+
+// unwanted are the nodes that the log does not want, children first.
+func (t *tree) unwanted(asked func(path string, n *node) bool) (paths []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for path, n := range t.nodes {
+		if !n.wanted && asked(path, n) {
+			paths = append(paths, path)
+		}
+	}
+	childrenFirst(paths)
+	return paths
+}
+
+// childrenFirst sorts paths so that a node comes after everything below it: its path
+// is a prefix of theirs.
+func childrenFirst(paths []string) {
+	slices.Sort(paths)
+	slices.Reverse(paths)
+}

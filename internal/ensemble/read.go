@@ -1,0 +1,120 @@
+package ensemble
+
+import (
+	"errors"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// Stat is what the servers tell of a node besides its data.
+type Stat = zk.Stat
+
+// Get returns a node's data; found is false where it does not exist.
+func (c *Client) Get(path string) (data []byte, stat *Stat, found bool, err error) {
+	err = c.do("get", path, func() (err error) {
+		data, stat, err = c.conn.Get(c.path(path))
+		return err
+	})
+	return data, stat, err == nil, absent(err)
+}
+
+// GetWatched is Get with a watch on the node's data and its end.
+func (c *Client) GetWatched(path string) (data []byte, stat *Stat, found bool, err error) {
+	err = c.do("get", path, func() (err error) {
+		data, stat, _, err = c.conn.GetW(c.path(path))
+		return err
+	})
+	return data, stat, err == nil, absent(err)
+}
+
+// Children returns the names of a node's children; found is false where the node
+// does not exist.
+func (c *Client) Children(path string) (names []string, found bool, err error) {
+	err = c.do("get children of", path, func() (err error) {
+		names, _, err = c.conn.Children(c.path(path))
+		return err
+	})
+	return names, err == nil, absent(err)
+}
+
+// ChildrenWatched is Children with a watch on the list.
+func (c *Client) ChildrenWatched(path string) (names []string, found bool, err error) {
+	err = c.do("get children of", path, func() (err error) {
+		names, _, _, err = c.conn.ChildrenW(c.path(path))
+		return err
+	})
+	return names, err == nil, absent(err)
+}
+
+// Exists tells whether a node does.
+func (c *Client) Exists(path string) (stat *Stat, found bool, err error) {
+	err = c.do("look for", path, func() (err error) {
+		found, stat, err = c.conn.Exists(c.path(path))
+		return err
+	})
+	return stat, found, err
+}
+
+// ExistsWatched is Exists with a watch on the node, also where it is absent.
+func (c *Client) ExistsWatched(path string) (stat *Stat, found bool, err error) {
+	err = c.do("look for", path, func() (err error) {
+		found, stat, _, err = c.conn.ExistsW(c.path(path))
+		return err
+	})
+	return stat, found, err
+}
+
+// ACL returns a node's access control list in canonical order.
+func (c *Client) ACL(path string) (acl []topology.NodeACL, found bool, err error) {
+	var list []zk.ACL
+	err = c.do("get the access control list of", path, func() (err error) {
+		list, _, err = c.conn.GetACL(c.path(path))
+		return err
+	})
+	for _, a := range list {
+		acl = append(acl, topology.NodeACL{Permissions: a.Perms, Scheme: a.Scheme, ID: a.ID})
+	}
+	return topology.CanonicalACL(acl), err == nil, absent(err)
+}
+
+// Sync brings the server that is asked up to the leader: reads that follow see
+// everything that had been written anywhere when it was called.
+func (c *Client) Sync(path string) error {
+	return c.do("sync", path, func() error {
+		_, err := c.conn.Sync(c.path(path))
+		return err
+	})
+}
+
+func absent(err error) error {
+	if errors.Is(err, zk.ErrNoNode) {
+		return nil
+	}
+	return err
+}
+
+// How servers write in ephemeralOwner that a node is no ephemeral of a session:
+// containers have the lowest number; TTL nodes 0xff in the highest byte, the number
+// of the extended type in the next two (0: TTL), and milliseconds in the rest.
+const (
+	containerOwner  = -1 << 63
+	extendedMask    = 0xff << 56
+	extendedFeature = 0xffff << 40
+	extendedValue   = 1<<40 - 1
+)
+
+// ModeOf tells how long a node lives, from its stat.
+func ModeOf(s *Stat) (mode topology.NodeMode, ttl time.Duration) {
+	switch owner := s.EphemeralOwner; {
+	case owner == 0:
+		return topology.NodePersistent, 0
+	case owner == containerOwner:
+		return topology.NodeContainer, 0
+	case uint64(owner)&extendedMask == extendedMask && uint64(owner)&extendedFeature == 0: //nolint:gosec // bits
+		return topology.NodeTTL, time.Duration(owner&extendedValue) * time.Millisecond
+	}
+	return topology.NodeEphemeral, 0
+}

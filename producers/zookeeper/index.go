@@ -1,0 +1,124 @@
+package zookeeper
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/afterimage-dr/afterimage/internal/stream"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// index is what the log holds of each node, without its data. An ensemble keeps all
+// its nodes, with their data, in memory: this is a fraction of that.
+type index struct {
+	mu    sync.Mutex
+	nodes map[string]entry
+	// round is the comparison that goes on: what it has not seen at its end is gone.
+	round int
+}
+
+type entry struct {
+	hash  string
+	mode  topology.NodeMode
+	ttl   int64
+	acl   []topology.NodeACL
+	round int
+}
+
+// loadIndex reads a topic to its end.
+func loadIndex(ctx context.Context, log *stream.Client, topic string) (*index, error) {
+	x := &index{nodes: map[string]entry{}}
+	b, err := log.Bounds(ctx, topic, 0)
+	if err != nil {
+		return nil, err
+	}
+	err = log.Read(ctx, topic, 0, b.Start, b.End, func(k *kgo.Record) error {
+		r, err := topology.Decode(k)
+		if err != nil || r.Kind != topology.Object {
+			return nil // not ours, or not about a node; the consumer counts it
+		}
+		path, ok := topology.NodePath(r.Key)
+		switch {
+		case !ok:
+		case r.Op == topology.Delete || r.Body == nil:
+			delete(x.nodes, path)
+		case r.Node != nil:
+			x.nodes[path] = entryOf(r.Hash, r.Node)
+		}
+		return nil
+	})
+	return x, err
+}
+
+func entryOf(hash string, m *topology.NodeMeta) entry {
+	return entry{hash: hash, mode: m.Mode, ttl: m.TTL, acl: m.ACL}
+}
+
+// note takes in what a node holds, and tells whether the log holds otherwise.
+func (x *index) note(path, hash string, m *topology.NodeMeta) (op topology.Op, changed bool) {
+	now := entryOf(hash, m)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	now.round = x.round
+	before, known := x.nodes[path]
+	if known && now.acl == nil {
+		now.acl = before.acl // not read this time: what is known of it stays
+	}
+	x.nodes[path] = now
+	switch {
+	case !known:
+		return topology.Create, true
+	case before.hash != now.hash || before.mode != now.mode || before.ttl != now.ttl || !slices.Equal(before.acl, now.acl):
+		return topology.Update, true
+	}
+	return "", false
+}
+
+// remove tells whether the log had the node.
+func (x *index) remove(path string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, known := x.nodes[path]
+	delete(x.nodes, path)
+	return known
+}
+
+// unseen are the nodes that this round has not seen and that are asked for.
+func (x *index) unseen(asked func(path string) bool) (paths []string, tracked int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for path, e := range x.nodes {
+		if !asked(path) {
+			continue
+		}
+		tracked++
+		if e.round != x.round {
+			paths = append(paths, path)
+		}
+	}
+	return paths, tracked
+}
+
+// below are the nodes at and below a path, children first.
+func (x *index) below(path string) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []string
+	for p := range x.nodes {
+		if topology.NodeWithin(p, path) {
+			out = append(out, p)
+		}
+	}
+	childrenFirst(out)
+	return out
+}
+
+// childrenFirst sorts paths so that a node comes after everything below it: its path
+// is a prefix of theirs.
+func childrenFirst(paths []string) {
+	slices.Sort(paths)
+	slices.Reverse(paths)
+}
