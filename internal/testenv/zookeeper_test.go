@@ -131,6 +131,29 @@ func TestZooKeeperEndsAndGoesOn(t *testing.T) {
 	}
 }
 
+// Sessions that come and go are no writes.
+func TestZooKeeperWrites(t *testing.T) {
+	z := testenv.StartZooKeeper(t)
+	open := zooKeeperSession(t, nil, z.Addr())
+	keeps(t, open, "/kept")
+	before := z.Writes()
+	for range 3 {
+		closed := zooKeeperSession(t, nil, z.Addr())
+		reads(t, closed, "/kept")
+		closed.Close()
+	}
+	if n := z.Writes() - before; n != 0 {
+		t.Errorf("%d writes were counted, want none", n)
+	}
+	keeps(t, open, "/more")
+	if _, err := open.Multi(&zk.SetDataRequest{Path: "/kept", Version: -1}, &zk.DeleteRequest{Path: "/more", Version: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if n := z.Writes() - before; n != 2 {
+		t.Errorf("%d writes were counted, want a creation and a transaction", n)
+	}
+}
+
 // A delay adds to each round trip and takes nothing from the throughput of a
 // client that keeps many requests in flight.
 func TestZooKeeperBehindLatency(t *testing.T) {
