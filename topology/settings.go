@@ -53,4 +53,13 @@ func (t Topics) TopicConfigs(window time.Duration) map[string]map[string]string 
 	}
 }
 
+// EmbeddedConfigs leaves out what the embedded log does not know: its cleaner has no
+// times, and keeps everything until it grows.
+func EmbeddedConfigs(configs map[string]string) map[string]string {
+	out := maps.Clone(configs)
+	delete(out, "min.compaction.lag.ms")
+	delete(out, "segment.ms")
+	return out
+}
+
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

@@ -30,9 +30,8 @@ func (s *shared) settingsOf(t topology.Topics, topic string, partitions int32) s
 		partitions = 1
 	}
 	configs := t.TopicConfigs(topology.DefaultAuditWindow)[topic]
-	if s.embedded { // whose cleaner knows no times: it keeps everything until it grows
-		delete(configs, "min.compaction.lag.ms")
-		delete(configs, "segment.ms")
+	if s.embedded {
+		configs = topology.EmbeddedConfigs(configs)
 	}
 	return stream.TopicSettings{Partitions: partitions, Replication: -1, Configs: configs}
 }

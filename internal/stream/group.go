@@ -38,6 +38,9 @@ type Group struct {
 	Run func(ctx context.Context, a *Assignment) error
 	// Logger for what goes wrong; default the Client's.
 	Logger *slog.Logger
+	// Leave gives the partitions up at the end, for another member to take at once:
+	// for a command that runs once, and not for a process that is started again.
+	Leave bool
 	// OnTrouble, if set, is told of trouble with the group (nil when it is over),
 	// once per change.
 	OnTrouble func(error)
@@ -72,9 +75,9 @@ func (a *Assignment) Alive() bool { return a.alive() }
 func (a *Assignment) Commit(offset int64) { a.commit(offset) }
 
 // Serve takes part in the group until ctx ends; then it returns nil, every Run
-// having returned (or half a session having passed). It leaves the group only
-// in the sense of Kafka's static members: the partitions are kept for the rest
-// of the session, for a restart to take up.
+// having returned (or half a session having passed). Without Leave it leaves the
+// group only in the sense of Kafka's static members: the partitions are kept for
+// the rest of the session, for a restart to take up.
 func (g *Group) Serve(ctx context.Context) error {
 	if g.Run == nil || g.Name == "" || g.Topic == "" || g.InstanceID == "" {
 		return errors.New("stream: a Group needs Name, Topic, InstanceID and Run")

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -57,8 +58,23 @@ func (m *member) serve(ctx context.Context) error {
 	stop()
 	wg.Wait()
 	m.commitNow(context.WithoutCancel(ctx))
+	if m.g.Leave {
+		m.leave(context.WithoutCancel(ctx))
+	}
 	m.cl.CloseAllowingRebalance()
 	return err
+}
+
+// leaveWithin bounds how long leaving the group may take: the session ends anyway.
+const leaveWithin = 5 * time.Second
+
+// leave gives the membership up, which a static member does only when it is told to.
+func (m *member) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+	defer cancel()
+	if _, err := kadm.NewClient(m.cl).LeaveGroup(ctx, kadm.LeaveGroup(m.g.Name).InstanceIDs(m.g.InstanceID)); err != nil {
+		m.g.logger().Debug("leaving the consumer group failed", "group", m.g.Name, "instanceID", m.g.InstanceID, "error", err.Error())
+	}
 }
 
 // watch drains what the client has to say; it has no records for us.
