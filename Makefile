@@ -1,5 +1,5 @@
 # Everything a developer or CI runs. `make help` lists it.
-# Needs Go, git and make; tests with Apache Kafka also need mvn and Java 17.
+# Needs Go, git and make; tests with Kafka or ZooKeeper also need mvn and Java 17.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -41,7 +41,7 @@ kube-assets: ## Find or build kube-apiserver, kube-controller-manager and etcd; 
 	@bench/tools/kube/kube-assets.sh
 
 .PHONY: test
-test: ## Run every test, on real API servers and a real Kafka
+test: ## Run every test, on real API servers, Kafka and ZooKeeper
 	@KUBEBUILDER_ASSETS=$$(bench/tools/kube/kube-assets.sh | tail -n 1); export KUBEBUILDER_ASSETS; \
 	if go test -timeout $(TEST_TIMEOUT) -p $(TEST_PARALLEL) $(TEST_FLAGS) $(TEST_PACKAGES); then \
 	  echo "make test: passed"; \

@@ -4,14 +4,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// held bounds the bytes in flight per direction while they are delayed or hang:
-// beyond it the sender's own socket fills, as on a real network.
-const held = 64
 
 // link is one connection with its two halves.
 type link struct {
@@ -23,12 +20,6 @@ type link struct {
 	upstream net.Conn
 	ended    bool
 	done     chan struct{} // closed when the link ends
-}
-
-// chunk is what one read brought and when it came.
-type chunk struct {
-	data []byte
-	at   time.Time
 }
 
 // setUpstream is false when the link has ended meanwhile.
@@ -68,18 +59,14 @@ func (l *link) end(hard bool) {
 
 // pass copies one direction until it ends or the link does.
 func (l *link) pass(to, from net.Conn, toClient bool) {
-	chunks := make(chan chunk, held)
+	flight := newQueue()
 	go func() {
-		defer close(chunks)
+		defer flight.end()
+		buffer := make([]byte, 32<<10)
 		for {
-			data := make([]byte, 32<<10)
-			n, err := from.Read(data)
-			if n > 0 {
-				select {
-				case chunks <- chunk{data[:n], time.Now()}:
-				case <-l.done:
-					return
-				}
+			n, err := from.Read(buffer)
+			if n > 0 && !flight.put(chunk{slices.Clone(buffer[:n]), time.Now()}, l.done) {
+				return
 			}
 			if err != nil {
 				if !errors.Is(err, io.EOF) {
@@ -89,7 +76,11 @@ func (l *link) pass(to, from net.Conn, toClient bool) {
 			}
 		}
 	}()
-	for c := range chunks {
+	for {
+		c, ok := flight.take(l.done)
+		if !ok {
+			break
+		}
 		if !l.forward(to, c, toClient) {
 			return
 		}

@@ -148,6 +148,28 @@ func TestTCPDelay(t *testing.T) {
 	must(t, exchange(c, 5*time.Second))
 }
 
+// Bytes in many small writes are delayed once, however many are in flight.
+func TestTCPDelaySlowsNoPipeline(t *testing.T) {
+	p := faultproxy.StartTCP(t, echo(t))
+	c := dial(t, p)
+	p.Delay(time.Second)
+	const writes = 400
+	started := time.Now()
+	go func() {
+		for range writes {
+			_, _ = c.Write([]byte("x"))
+			time.Sleep(500 * time.Microsecond) // so that the proxy reads one by one
+		}
+	}()
+	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
+	_, err := io.ReadFull(c, make([]byte, writes))
+	must(t, err)
+	// A third delay would mean that some were taken only when others had left.
+	if took := time.Since(started); took < 2*time.Second || took >= 3*time.Second {
+		t.Errorf("%d bytes one by one took %s, want the round trip of 2s and the time to write them", writes, took)
+	}
+}
+
 func TestTCPDropAfter(t *testing.T) {
 	p := faultproxy.StartTCP(t, echo(t))
 	c := dial(t, p)

@@ -47,7 +47,9 @@ type ZooKeeperConfig struct {
 	TickTime time.Duration
 	// JavaOptions are added to java's, for example -Xmx2g.
 	JavaOptions []string
-	// Settings are added to the server's own, as in zoo.cfg.
+	// Settings are added to the server's own, as in zoo.cfg. A name that ZooKeeper
+	// does not know becomes its system property zookeeper.NAME; others are set with
+	// JavaOptions.
 	Settings map[string]string
 	// Progress receives what is being fetched. Default: standard error.
 	Progress io.Writer
@@ -134,17 +136,18 @@ func (z *ZooKeeper) prepare() error {
 }
 
 // settings are those of a server that starts fast and keeps all it is told, then
-// the caller's. A name that ZooKeeper does not know as a setting becomes one of
-// its system properties.
+// the caller's.
 func (z *ZooKeeper) settings() map[string]string {
 	tick := z.config.TickTime
 	if tick == 0 {
 		tick = 250 * time.Millisecond
 	}
 	settings := map[string]string{
-		"tickTime":               strconv.FormatInt(tick.Milliseconds(), 10),
-		"initLimit":              "40",
-		"syncLimit":              "12",
+		"tickTime":  strconv.FormatInt(tick.Milliseconds(), 10),
+		"initLimit": "40",
+		// A killed member is noticed at once; a frozen one, or one that gets no
+		// processor for long, after 6 s.
+		"syncLimit":              "24",
 		"maxSessionTimeout":      "60000",
 		"dataDir":                z.path("data"),
 		"clientPort":             strconv.Itoa(z.client.number),
@@ -157,8 +160,6 @@ func (z *ZooKeeper) settings() map[string]string {
 		// The log is enough to start again from; a snapshot is a pause in the middle
 		// of a test.
 		"snapCount": "10000000",
-		// Expired containers and TTL nodes go within a second.
-		"znode.container.checkIntervalMs": "1000",
 	}
 	if z.tls != nil {
 		maps.Copy(settings, z.tls.settings(z.config.Dir, z.secure.number, z.config.RequireClientCertificate))
@@ -190,7 +191,12 @@ func (z *ZooKeeper) launch() error {
 	if z.process == nil {
 		z.process = &process{name: z.name(), logFile: z.path("zookeeper.log")}
 	}
-	options := slices.Concat([]string{"-Dorg.slf4j.simpleLogger.showDateTime=true"}, z.config.JavaOptions)
+	options := slices.Concat([]string{
+		"-Dorg.slf4j.simpleLogger.showDateTime=true",
+		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+		// Empty containers and expired TTL nodes go within a second or so.
+		"-Dznode.container.checkIntervalMs=1000",
+	}, z.config.JavaOptions)
 	if z.config.JuteMaxBuffer > 0 {
 		options = append(options, "-Djute.maxbuffer="+strconv.Itoa(z.config.JuteMaxBuffer))
 	}

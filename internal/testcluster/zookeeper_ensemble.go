@@ -22,7 +22,7 @@ type ZooKeeperEnsemble struct {
 }
 
 // StartZooKeeperEnsemble starts so many servers and returns once each serves. ctx
-// bounds the start only; end it with Close. About 2 s for three.
+// bounds the start only; end it with Close. 2 to 5 s for three.
 func StartZooKeeperEnsemble(ctx context.Context, size int, config ZooKeeperConfig) (_ *ZooKeeperEnsemble, err error) {
 	e := &ZooKeeperEnsemble{dir: config.Dir}
 	if e.dir == "" {

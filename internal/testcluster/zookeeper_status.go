@@ -67,3 +67,38 @@ func (z *ZooKeeper) ask(ctx context.Context, command string) (string, error) {
 	}
 	return string(answer), nil
 }
+
+// Writes counts the changes that clients made since some moment before the server
+// was started: differences tell how many. The beginnings and ends of sessions,
+// which have a zxid as well, are not counted. For a server that is alone and is not
+// started again in between.
+func (z *ZooKeeper) Writes(ctx context.Context) (int64, error) {
+	status, err := z.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	answer, err := z.ask(ctx, "mntr")
+	if err != nil {
+		return 0, err
+	}
+	begun, err := metric(answer, "zk_connection_request_count")
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", z.name(), err)
+	}
+	open, err := metric(answer, "zk_global_sessions")
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", z.name(), err)
+	}
+	ended := begun - open
+	return status.Zxid - begun - ended, nil
+}
+
+// metric is one of the lines of mntr, a name and a number.
+func metric(answer, name string) (int64, error) {
+	for line := range strings.Lines(answer) {
+		if fields := strings.Fields(line); len(fields) == 2 && fields[0] == name {
+			return strconv.ParseInt(fields[1], 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("mntr has no %s", name)
+}

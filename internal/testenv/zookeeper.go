@@ -164,6 +164,15 @@ func (z *ZooKeeperServer) Status() testcluster.ZooKeeperStatus {
 	return status
 }
 
+// Writes counts the changes that clients made; differences tell how many. See
+// testcluster.ZooKeeper.Writes for when.
+func (z *ZooKeeperServer) Writes() int64 {
+	z.tb.Helper()
+	writes, err := z.ZooKeeper.Writes(context.Background())
+	z.must(err)
+	return writes
+}
+
 // Stop ends the server in an orderly way; its data stays.
 func (z *ZooKeeperServer) Stop() { z.tb.Helper(); z.must(z.ZooKeeper.Stop()) }
 

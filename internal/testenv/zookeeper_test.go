@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,16 +57,23 @@ func reads(t *testing.T, conn *zk.Conn, path string) {
 	}
 }
 
+// eventually polls, for at most a minute.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
 // answers waits until the session works again, after a fault.
 func answers(t *testing.T, conn *zk.Conn, path string) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if _, _, err = conn.Get(path); err == nil {
-			return
-		}
-	}
-	t.Fatalf("reading %s after the fault: %v", path, err)
+	eventually(t, "the session reads "+path, func() bool {
+		_, _, err := conn.Get(path)
+		return err == nil
+	})
 }
 
 func TestSharedZooKeeper(t *testing.T) {
@@ -87,6 +95,13 @@ func TestSharedZooKeeper(t *testing.T) {
 	if _, err := conn.CreateTTL(from+"/ttl", nil, zk.FlagTTL, zk.WorldACL(zk.PermAll), time.Hour); err != nil {
 		t.Errorf("creating a TTL node: %v", err)
 	}
+	if _, err := conn.CreateTTL(from+"/expired", nil, zk.FlagTTL, zk.WorldACL(zk.PermAll), time.Millisecond); err != nil {
+		t.Errorf("creating a TTL node: %v", err)
+	}
+	eventually(t, "the TTL node expires", func() bool {
+		there, _, err := conn.Exists(from + "/expired")
+		return err == nil && !there
+	})
 }
 
 // Every way to end the server keeps what it acknowledged, and sessions go on; the
@@ -113,6 +128,58 @@ func TestZooKeeperEndsAndGoesOn(t *testing.T) {
 		if now := z.Status().Zxid; now < before {
 			t.Errorf("after %s the last change is %#x, before it was %#x", step.name, now, before)
 		}
+	}
+}
+
+// Sessions that come and go are no writes.
+func TestZooKeeperWrites(t *testing.T) {
+	z := testenv.StartZooKeeper(t)
+	open := zooKeeperSession(t, nil, z.Addr())
+	keeps(t, open, "/kept")
+	before := z.Writes()
+	for range 3 {
+		closed := zooKeeperSession(t, nil, z.Addr())
+		reads(t, closed, "/kept")
+		closed.Close()
+	}
+	if n := z.Writes() - before; n != 0 {
+		t.Errorf("%d writes were counted, want none", n)
+	}
+	keeps(t, open, "/more")
+	if _, err := open.Multi(&zk.SetDataRequest{Path: "/kept", Version: -1}, &zk.DeleteRequest{Path: "/more", Version: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if n := z.Writes() - before; n != 2 {
+		t.Errorf("%d writes were counted, want a creation and a transaction", n)
+	}
+}
+
+// A delay adds to each round trip and takes nothing from the throughput of a
+// client that keeps many requests in flight.
+func TestZooKeeperBehindLatency(t *testing.T) {
+	z := testenv.StartZooKeeper(t, testenv.WithZooKeeperProxy())
+	conn := zooKeeperSession(t, nil, z.Addr())
+	keeps(t, conn, "/kept")
+	z.Proxy.Delay(10 * time.Millisecond)
+	begin := time.Now()
+	reads(t, conn, "/kept")
+	if took := time.Since(begin); took < 20*time.Millisecond {
+		t.Errorf("a read took %s, want at least the round trip of 20ms", took)
+	}
+	const requests = 2000
+	begin = time.Now()
+	var wg sync.WaitGroup
+	for range requests {
+		wg.Go(func() {
+			if _, _, err := conn.Get("/kept"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	// One after the other they would take 40 s.
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("%d reads at once took %s", requests, took)
 	}
 }
 
