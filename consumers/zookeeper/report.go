@@ -130,3 +130,13 @@ func (r *report) snapshot() Report {
 
 // keyOf a node in the log.
 func keyOf(path string) string { return topology.NodeKey(path).String() }
+
+// Passing tells whether a failure for that reason may be gone at the next attempt
+// without anybody doing anything about it.
+func Passing(reason string) bool {
+	switch reason {
+	case ReasonConflict, ReasonDifferent, ReasonParentMissing, ReasonNotEmpty:
+		return true
+	}
+	return false
+}

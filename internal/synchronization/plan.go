@@ -223,3 +223,9 @@ func atLeast(n int64, more bool) string {
 	}
 	return strconv.FormatInt(n, 10)
 }
+
+// Now is the run of a plan that is made by hand, now.
+func Now(plan *v1alpha1.SynchronizationPlan) *v1alpha1.Synchronization {
+	now := time.Now()
+	return runFor(plan, now, now)
+}
