@@ -119,6 +119,31 @@ func (r *report) fail(f Failure) {
 	}
 }
 
+// succeeded forgets that a node had failed.
+func (r *report) succeeded(path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.failed[path] {
+		return
+	}
+	delete(r.failed, path)
+	r.Failed--
+	r.Failures = slices.DeleteFunc(r.Failures, func(f Failure) bool { return f.Path == path })
+}
+
+// reset forgets what failed: everything is compared anew.
+func (r *report) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Failed, r.Failures, r.failed = 0, nil, nil
+}
+
+func (r *report) failing() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Failed
+}
+
 // snapshot for whoever looks.
 func (r *report) snapshot() Report {
 	r.mu.Lock()
