@@ -196,6 +196,14 @@ func (s *Synchronizer) LastWrite() time.Time {
 // Resync compares the destination with what was applied, now.
 func (s *Synchronizer) Resync() { s.drift.now() }
 
+// LastComparison is the last one that was complete; zero: none was yet.
+func (s *Synchronizer) LastComparison() Comparison {
+	if c := s.drift.newest.Load(); c != nil {
+		return *c
+	}
+	return Comparison{}
+}
+
 func (s *Synchronizer) partitions() []*partition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
