@@ -18,7 +18,7 @@ for crd in "$out"/astronetes.io_*.yaml; do
 	plural=${crd##*/astronetes.io_}
 	plural=${plural%.yaml}
 	case $plural in
-	kubernetesclusters | buckets | databases) group=assets.astronetes.io ;;
+	kubernetesclusters | buckets | databases | zookeepers) group=assets.astronetes.io ;;
 	*) group=automation.astronetes.io ;;
 	esac
 	sed -e "s/^  group: astronetes\.io\$/  group: $group/" \

@@ -17,7 +17,8 @@ import (
 )
 
 var (
-	// AssetsGroupVersion is that of KubernetesCluster, Bucket and Database.
+	// AssetsGroupVersion is that of KubernetesCluster, Bucket, Database and
+	// Zookeeper.
 	AssetsGroupVersion = schema.GroupVersion{Group: "assets.astronetes.io", Version: "v1alpha1"}
 	// AutomationGroupVersion is that of LiveSynchronization, Synchronization,
 	// SynchronizationPlan and Recovery.
@@ -28,15 +29,23 @@ var (
 const (
 	KindKubernetesCluster   = "KubernetesCluster"
 	KindBucket              = "Bucket"
+	KindDatabase            = "Database"
+	KindZookeeper           = "Zookeeper"
 	KindLiveSynchronization = "LiveSynchronization"
+	KindSynchronization     = "Synchronization"
+	KindSynchronizationPlan = "SynchronizationPlan"
 	KindRecovery            = "Recovery"
 )
 
 // AddToScheme registers the kinds of both groups. It never fails; the error is
 // what runtime.SchemeBuilder expects of its functions.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(AssetsGroupVersion, &KubernetesCluster{}, &KubernetesClusterList{}, &Bucket{}, &BucketList{})
-	s.AddKnownTypes(AutomationGroupVersion, &LiveSynchronization{}, &LiveSynchronizationList{}, &Recovery{}, &RecoveryList{})
+	s.AddKnownTypes(AssetsGroupVersion,
+		&KubernetesCluster{}, &KubernetesClusterList{}, &Bucket{}, &BucketList{},
+		&Database{}, &DatabaseList{}, &Zookeeper{}, &ZookeeperList{})
+	s.AddKnownTypes(AutomationGroupVersion,
+		&LiveSynchronization{}, &LiveSynchronizationList{}, &Recovery{}, &RecoveryList{},
+		&Synchronization{}, &SynchronizationList{}, &SynchronizationPlan{}, &SynchronizationPlanList{})
 	metav1.AddToGroupVersion(s, AssetsGroupVersion)
 	metav1.AddToGroupVersion(s, AutomationGroupVersion)
 	return nil

@@ -6,10 +6,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// PluginKubernetes replicates Kubernetes objects to another cluster.
-const PluginKubernetes = "kubernetes-objects-to-kubernetes"
-
-// LiveSynchronization keeps objects of a source cluster alive in a destination.
+// LiveSynchronization keeps objects of a source cluster, or nodes of a source
+// database, alive in a destination.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -33,55 +31,59 @@ type LiveSynchronization struct {
 
 // LiveSynchronizationSpec is what the user asks for.
 type LiveSynchronizationSpec struct {
+	PluginRules `json:",inline"`
+
 	// Suspend stops every write to the destination and the bucket within 5 s of
 	// the change. Changes in the source are still logged, so nothing is missed and
 	// everything is replicated on resume. Default false.
 	// +optional
 	// +kubebuilder:default=false
 	Suspend bool `json:"suspend,omitempty"`
-	// Plugin chooses what is synchronized. The one there is:
-	// kubernetes-objects-to-kubernetes.
+	// Plugin chooses what is synchronized. kubernetes-objects-to-kubernetes, or
+	// zookeeper-to-zookeeper-nodes, whose other name is zookeeper-nodes-to-zookeeper.
 	// +required
-	// +kubebuilder:validation:Enum=kubernetes-objects-to-kubernetes
+	// +kubebuilder:validation:Enum=kubernetes-objects-to-kubernetes;zookeeper-to-zookeeper-nodes;zookeeper-nodes-to-zookeeper
 	Plugin string `json:"plugin"`
 	// Config of the plugin.
 	// +required
 	Config LiveSynchronizationConfig `json:"config"`
 }
 
-// LiveSynchronizationConfig configures the plugin kubernetes-objects-to-kubernetes.
-//
-// +kubebuilder:validation:XValidation:rule="self.sourceName != self.destinationName",fieldPath=".destinationName",message="must name another KubernetesCluster than sourceName"
-// +kubebuilder:validation:XValidation:rule="has(self.bucketName) || !self.replication.resources.exists(r, has(r.recoveryProcess) && has(r.recoveryProcess.fromOriginal) && has(r.recoveryProcess.fromOriginal.enabled) && r.recoveryProcess.fromOriginal.enabled)",fieldPath=".bucketName",reason=FieldValueRequired,message="must name the Bucket that recoveryProcess.fromOriginal restores from"
+// LiveSynchronizationConfig configures the plugin, in every kind that has one:
+// which of the fields belong to which plugin is in the rules of [PluginRules].
 type LiveSynchronizationConfig struct {
-	// SourceName is the KubernetesCluster read from, in the same namespace.
+	// SourceName is the KubernetesCluster or Database read from, in the same
+	// namespace.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="!self.contains('/')",message="must be the name of a KubernetesCluster in the namespace of the LiveSynchronization; a name with / is not accepted"
 	SourceName string `json:"sourceName"`
-	// DestinationName is the KubernetesCluster written to, in the same namespace.
+	// DestinationName is the KubernetesCluster or Database written to, in the same
+	// namespace.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="!self.contains('/')",message="must be the name of a KubernetesCluster in the namespace of the LiveSynchronization; a name with / is not accepted"
 	DestinationName string `json:"destinationName"`
 	// BucketName is the Bucket that stores the originals, in the same namespace.
 	// Default: none is stored.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="!self.contains('/')",message="must be the name of a Bucket in the namespace of the LiveSynchronization; a name with / is not accepted"
+	// +kubebuilder:validation:XValidation:rule="!self.contains('/')",message="must be the name of a Bucket in the namespace of the LiveSynchronization or Synchronization; a name with / is not accepted"
 	BucketName string `json:"bucketName,omitempty"`
-	// ResyncPeriod is accepted here too; the one in replication wins.
+	// ResyncPeriod between two full comparisons of a LiveSynchronization; the one in
+	// replication wins. A Synchronization, which is one comparison, does not use it.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:Pattern=`^(0|([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+)$`
 	ResyncPeriod *metav1.Duration `json:"resyncPeriod,omitempty"`
-	// Replication says which objects are replicated, and how.
-	// +required
-	Replication Replication `json:"replication"`
+	// Replication says which objects are replicated, and how: required by
+	// kubernetes-objects-to-kubernetes.
+	// +optional
+	Replication Replication `json:"replication,omitzero"`
+	// What zookeeper-to-zookeeper-nodes replicates, and how.
+	NodesConfig `json:",inline"`
 	// Observability of the components.
 	// +optional
 	Observability Observability `json:"observability,omitempty"`
