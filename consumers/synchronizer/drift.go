@@ -25,7 +25,7 @@ type drift struct {
 	s       *Synchronizer
 	trigger chan struct{}
 	last    atomic.Int64 // unix nanoseconds of the last complete comparison's end
-	newest  atomic.Pointer[Comparison]
+	newest  atomic.Pointer[comparisonEnd]
 	passes  atomic.Int64
 	said    logging.State
 }
@@ -75,7 +75,7 @@ func (d *drift) run(ctx context.Context) error {
 			continue
 		}
 		d.said.Working(d.s.Logger, "comparing the destination works again")
-		d.newest.Store(&Comparison{Began: began, Differences: differences})
+		d.newest.Store(&comparisonEnd{began, differences})
 		d.last.Store(lastEnd.UnixNano())
 	}
 }
@@ -116,13 +116,10 @@ func (d *drift) pass(ctx context.Context) (differences int, err error) {
 	return differences, nil
 }
 
-// Comparison of the destination with what was applied.
-type Comparison struct {
-	// Began is when; what it saw is at least that new.
-	Began time.Time
-	// Differences that were found. They are being repaired, or asked about; what
-	// fails already is not among them.
-	Differences int
+// comparisonEnd is what the last complete comparison has to say.
+type comparisonEnd struct {
+	began       time.Time
+	differences int
 }
 
 // findings of a partition.

@@ -196,12 +196,14 @@ func (s *Synchronizer) LastWrite() time.Time {
 // Resync compares the destination with what was applied, now.
 func (s *Synchronizer) Resync() { s.drift.now() }
 
-// LastComparison is the last one that was complete; zero: none was yet.
-func (s *Synchronizer) LastComparison() Comparison {
+// LastComparison is when the last complete comparison of the destination with what
+// was applied began (zero: there was none yet), and how many differences it found.
+// They are being repaired, or asked about; what was failing already is not among them.
+func (s *Synchronizer) LastComparison() (began time.Time, differences int) {
 	if c := s.drift.newest.Load(); c != nil {
-		return *c
+		return c.began, c.differences
 	}
-	return Comparison{}
+	return time.Time{}, 0
 }
 
 func (s *Synchronizer) partitions() []*partition {

@@ -1,0 +1,134 @@
+package synchronization
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/manifest"
+	"github.com/afterimage-dr/afterimage/internal/pipeline"
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+)
+
+// KubernetesOptions say what one pass over Kubernetes objects needs.
+type KubernetesOptions struct {
+	// Run is the Synchronization, with plugin kubernetes-objects-to-kubernetes.
+	Run *v1alpha1.Synchronization
+	// Set holds the assets it names.
+	Set *manifest.Set
+	// Pipeline runs the components, beside those of LiveSynchronizations.
+	Pipeline *pipeline.Pipeline
+	// Patience is how long something may be out of reach, without anything else
+	// getting on, before the attempt is given up; default 30 s.
+	Patience time.Duration
+	// Grace is how long objects that wait for something else (their namespace, their
+	// definition, a webhook) are waited for once nothing else is left to do; default 10 s.
+	Grace time.Duration
+}
+
+const (
+	defaultPatience = 30 * time.Second
+	defaultGrace    = 10 * time.Second
+	// probeTimeout of the look at each cluster before anything is begun.
+	probeTimeout = 10 * time.Second
+)
+
+// Kubernetes is an attempt that makes the destination what the source was at some
+// moment after its start, prune included, with the pipeline of a LiveSynchronization:
+// it returns once a complete listing of everything covered and a heartbeat behind it
+// have arrived at the destination, and both comparisons (of the destination with what
+// was applied, and of the two clusters) that began after that found nothing left to do.
+//
+// What it counts is what this attempt did. It may be killed and begun again at any
+// moment, like everything the pipeline does.
+func Kubernetes(o KubernetesOptions) Attempt {
+	if o.Patience <= 0 {
+		o.Patience = defaultPatience
+	}
+	if o.Grace <= 0 {
+		o.Grace = defaultGrace
+	}
+	return o.attempt
+}
+
+func (o *KubernetesOptions) attempt(ctx context.Context, progress func(v1alpha1.SynchronizationResult)) (Outcome, error) {
+	began := time.Now()
+	owner := Owner(o.Run)
+	for _, ls := range o.Set.LiveSynchronizations {
+		if ls.Namespace == o.Run.Namespace && ls.Name == owner {
+			return Outcome{}, Permanent(fmt.Errorf("LiveSynchronization %s/%s is in the same manifests: %w; rename one of them", ls.Namespace, ls.Name, pipeline.ErrSameOwner))
+		}
+	}
+	sync, err := pipeline.LiveSyncOf(o.Set, asLiveSynchronization(o.Run))
+	if err != nil {
+		return Outcome{}, Permanent(err)
+	}
+	sync.Settings.ResyncPeriod = 0 // the comparisons are asked for
+	if err := o.reach(ctx, sync); err != nil {
+		return Outcome{}, err
+	}
+	x, err := o.Pipeline.Begin(ctx, sync)
+	if errors.Is(err, pipeline.ErrSameOwner) {
+		err = Permanent(err)
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer x.Stop()
+	p := &pass{Pass: x, options: o, began: began, progress: progress, tally: newTally(x.Outcomes)}
+	return p.run(ctx)
+}
+
+// reach looks whether both clusters answer, so that a run that cannot do anything
+// says so at once and not after everybody's patience.
+func (o *KubernetesOptions) reach(ctx context.Context, sync pipeline.LiveSync) error {
+	config := &o.Run.Spec.Config
+	var uids [2]string
+	for i, side := range [...]struct {
+		which, name string
+		config      *rest.Config
+	}{{"source", config.SourceName, sync.Source}, {"destination", config.DestinationName, sync.Destination}} {
+		c, err := kube.New(side.config, kube.WithTimeout(probeTimeout))
+		if err != nil {
+			return Permanent(fmt.Errorf("%s cluster %s: %w", side.which, side.name, err))
+		}
+		if uids[i], err = c.ClusterUID(ctx); err != nil {
+			return fmt.Errorf("%s cluster %s cannot be reached: %w", side.which, side.name, err)
+		}
+	}
+	if uids[0] == uids[1] {
+		return Permanent(fmt.Errorf("source %s and destination %s are the same cluster (kube-system has the UID %s in both)", config.SourceName, config.DestinationName, uids[0]))
+	}
+	return nil
+}
+
+// Owner is the name under which a run owns what it writes at the destination, as a
+// LiveSynchronization of that name would: that of its SynchronizationPlan, else its
+// generateName without the dash at the end, else its own name. So a later run prunes
+// what an earlier one has put there.
+func Owner(run *v1alpha1.Synchronization) string {
+	for _, ref := range run.OwnerReferences {
+		if ref.Kind == v1alpha1.KindSynchronizationPlan && strings.HasPrefix(ref.APIVersion, v1alpha1.AutomationGroupVersion.Group+"/") {
+			return ref.Name
+		}
+	}
+	if name := strings.TrimRight(run.GenerateName, "-"); name != "" {
+		return name
+	}
+	return run.Name
+}
+
+// asLiveSynchronization is the run under its owner's name, for all that is told
+// from a LiveSynchronization.
+func asLiveSynchronization(run *v1alpha1.Synchronization) *v1alpha1.LiveSynchronization {
+	return &v1alpha1.LiveSynchronization{
+		ObjectMeta: metav1.ObjectMeta{Namespace: run.Namespace, Name: Owner(run), Annotations: run.Annotations, Generation: run.Generation},
+		Spec:       v1alpha1.LiveSynchronizationSpec{Plugin: run.Spec.Plugin, Config: run.Spec.Config},
+	}
+}
