@@ -28,18 +28,7 @@ func (t Topics) TopicConfigs(window time.Duration) map[string]map[string]string 
 	if window <= 0 {
 		window = DefaultAuditWindow
 	}
-	base := map[string]string{
-		"cleanup.policy":         "compact",
-		"delete.retention.ms":    millis(max(DeleteRetention, window+24*time.Hour)),
-		"message.timestamp.type": "LogAppendTime",
-		// Only closed segments are cleaned: a quiet topic must close them too.
-		"segment.ms":        millis(segmentTime),
-		"max.message.bytes": strconv.Itoa(maxMessageBytes),
-		// Without effect on a compacted topic of Kafka; the embedded broker drops
-		// by age and size what is not told otherwise.
-		"retention.ms":    "-1",
-		"retention.bytes": "-1",
-	}
+	base := compacted(max(DeleteRetention, window+24*time.Hour))
 	with := func(lag time.Duration) map[string]string {
 		m := maps.Clone(base)
 		m["min.compaction.lag.ms"] = millis(lag)
@@ -50,6 +39,22 @@ func (t Topics) TopicConfigs(window time.Duration) map[string]map[string]string 
 		t.Outcomes: with(window),
 		t.Desired:  with(desiredWindow),
 		t.Requests: with(0),
+	}
+}
+
+// compacted is what every topic has.
+func compacted(tombstones time.Duration) map[string]string {
+	return map[string]string{
+		"cleanup.policy":         "compact",
+		"delete.retention.ms":    millis(tombstones),
+		"message.timestamp.type": "LogAppendTime",
+		// Only closed segments are cleaned: a quiet topic must close them too.
+		"segment.ms":        millis(segmentTime),
+		"max.message.bytes": strconv.Itoa(maxMessageBytes),
+		// Without effect on a compacted topic of Kafka; the embedded broker drops
+		// by age and size what is not told otherwise.
+		"retention.ms":    "-1",
+		"retention.bytes": "-1",
 	}
 }
 

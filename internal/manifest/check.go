@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/afterimage-dr/afterimage/internal/ensemble"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
@@ -25,6 +27,7 @@ type checker struct {
 	incomplete bool
 
 	access          map[types.NamespacedName]*access
+	ensembles       map[types.NamespacedName]*ensemble.Options
 	kubeconfigFiles []string
 	content         bytes.Buffer
 	errs            Errors
@@ -36,6 +39,7 @@ func newChecker(allowExec bool) *checker {
 		items:     map[string]map[types.NamespacedName]*item{},
 		broken:    map[*item]bool{},
 		access:    map[types.NamespacedName]*access{},
+		ensembles: map[types.NamespacedName]*ensemble.Options{},
 	}
 }
 
@@ -46,13 +50,17 @@ func (c *checker) add(d *document) {
 	if it == nil || it.key.Name == "" {
 		return
 	}
-	byName := c.items[it.kind]
+	byName := c.items[it.namedAs()]
 	if byName == nil {
 		byName = map[types.NamespacedName]*item{}
-		c.items[it.kind] = byName
+		c.items[it.namedAs()] = byName
 	}
 	if first, twice := byName[it.key]; twice {
-		c.errs = append(c.errs, it.errorAt("metadata.name", fmt.Sprintf("Duplicate value: %q: expected each %s once; it is in %s, document %d already", it.name, it.kind, first.file, first.index)))
+		where := fmt.Sprintf("it is in %s, document %d already", first.file, first.index)
+		if first.kind != it.kind {
+			where = fmt.Sprintf("a %s of this name, which is another way to write a %s, is in %s, document %d", first.kind, it.kind, first.file, first.index)
+		}
+		c.errs = append(c.errs, it.errorAt("metadata.name", fmt.Sprintf("Duplicate value: %q: expected each %s once; %s", it.name, it.kind, where)))
 		return
 	}
 	byName[it.key] = it
@@ -64,7 +72,7 @@ func (c *checker) add(d *document) {
 // could not be read, references are not checked: what they name may be in there.
 func (c *checker) finish(incomplete bool) *Set {
 	c.incomplete = incomplete
-	set := &Set{access: c.access}
+	set := &Set{access: c.access, ensembles: c.ensembles}
 	for _, it := range c.order {
 		if c.broken[it] {
 			continue
@@ -78,28 +86,53 @@ func (c *checker) finish(incomplete bool) *Set {
 			}
 		case it.bucket != nil:
 			c.errs = append(c.errs, c.bucket(it)...)
+		case it.database != nil:
+			o, errs := c.ensembleOf(it)
+			c.errs = append(c.errs, errs...)
+			if o != nil {
+				c.ensembles[it.key] = o
+			}
 		}
 	}
 	for _, it := range c.order {
 		switch {
 		case c.broken[it]:
-		case it.live != nil:
-			c.errs = append(c.errs, c.configuration(it, it.live.Spec.Config)...)
 		case it.recovery != nil:
 			c.errs = append(c.errs, c.recovery(it)...)
+		case it.plan != nil:
+			c.errs = append(c.errs, it.fieldErrors(ValidatePlan(&it.plan.Spec))...)
+			fallthrough
+		case it.live != nil, it.run != nil:
+			c.errs = append(c.errs, c.configuration(it, automationOf(it))...)
 		}
 	}
 	c.errs = append(c.errs, c.shared()...)
+	c.errs = append(c.errs, c.shareTrees()...)
 	c.fill(set)
 	return set
 }
 
 func (c *checker) fill(set *Set) {
-	set.Secrets, set.Clusters, set.Buckets = mapsOf(c.order)
+	set.Secrets = map[types.NamespacedName]*corev1.Secret{}
+	set.Clusters = map[types.NamespacedName]*v1alpha1.KubernetesCluster{}
+	set.Buckets = map[types.NamespacedName]*v1alpha1.Bucket{}
+	set.Databases = map[types.NamespacedName]*v1alpha1.Database{}
 	for _, it := range c.order {
 		switch {
+		case it.secret != nil:
+			set.Secrets[it.key] = it.secret
+		case it.cluster != nil:
+			set.Clusters[it.key] = it.cluster
+		case it.bucket != nil:
+			set.Buckets[it.key] = it.bucket
+		case it.database != nil:
+			set.Databases[it.key] = it.database
 		case it.live != nil:
 			set.LiveSynchronizations = append(set.LiveSynchronizations, it.live)
+		case it.run != nil:
+			set.Synchronizations = append(set.Synchronizations, it.run)
+		case it.plan != nil:
+			set.SynchronizationPlans = append(set.SynchronizationPlans, it.plan)
 		case it.recovery != nil:
 			set.Recoveries = append(set.Recoveries, it.recovery)
 		}
@@ -160,12 +193,13 @@ func (c *checker) secretKeys(it *item, at, name string, keys ...string) Errors {
 }
 
 // shared refuses a second LiveSynchronization for a cluster or bucket in one
-// namespace: two would prune each other's objects.
+// namespace: two would prune each other's objects. Those of ZooKeeper share no
+// trees instead.
 func (c *checker) shared() Errors {
 	var errs Errors
 	first := map[string]*item{} // by namespace and asset
 	for _, it := range c.order {
-		if it.live == nil {
+		if it.live == nil || it.live.Spec.PluginName() != v1alpha1.PluginKubernetes {
 			continue
 		}
 		config := it.live.Spec.Config

@@ -66,6 +66,9 @@ func TestConfigurationPageNamesEveryField(t *testing.T) {
 		v1alpha1.AssetsGroupVersion.String() + " " + v1alpha1.KindBucket:                  {"spec", "spec.generic"},
 		v1alpha1.AutomationGroupVersion.String() + " " + v1alpha1.KindLiveSynchronization: {"spec", "spec.config", "spec.config.observability", "spec.config.replication", "spec.config.replication.resources[0]", "spec.config.replication.resources[0].filters", "spec.config.replication.resources[0].filters.nameSelector", "spec.config.replication.resources[0].transformation", "spec.config.replication.resources[0].transformation.patch[0]", "spec.config.replication.resources[0].transformation.patchOptions", "spec.config.replication.resources[0].recoveryProcess", "spec.config.components", "spec.config.components.synchronizer"},
 		v1alpha1.AutomationGroupVersion.String() + " " + v1alpha1.KindRecovery:            {"spec", "spec.config", "status", "status.summary", "status.failures[0]"},
+		v1alpha1.AssetsGroupVersion.String() + " " + v1alpha1.KindDatabase:                {"spec", "spec.zookeeper", "spec.zookeeper.client", "spec.zookeeper.client.tls", "status"},
+		v1alpha1.AutomationGroupVersion.String() + " " + v1alpha1.KindSynchronization:     {"spec", "spec.config", "status", "status.result", "status.failures[0]"},
+		v1alpha1.AutomationGroupVersion.String() + " " + v1alpha1.KindSynchronizationPlan: {"spec", "spec.template", "spec.template.metadata", "status"},
 	} {
 		for _, path := range paths {
 			p := all[kind].property(path)

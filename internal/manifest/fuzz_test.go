@@ -23,7 +23,7 @@ func FuzzLoad(f *testing.F) {
 	for _, e := range entries {
 		f.Add([]byte(clusterSecrets() + "---\n" + sample(f, "00-clusters.yaml") + "---\n" + sample(f, e.Name())))
 	}
-	for _, tc := range badManifests {
+	for _, tc := range allBad(f) {
 		if tc.old != "" {
 			f.Add([]byte(breakOnce(good(), tc.old, tc.new)))
 		} else {
@@ -32,6 +32,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add([]byte(good() + "---\n" + recovery(ofStandby+"  pointInTime: 2026-01-01T00:00:00.123Z\n")))
 	f.Add([]byte(good() + "---\n" + recovery(inlineWithout(""))))
+	f.Add([]byte(goodNodes))
 	f.Add([]byte("a: &a [*a]\n"))
 	f.Add([]byte("--- {}\n...\n---\n"))
 	f.Add([]byte("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[1,null,{}]}"))
@@ -58,6 +59,9 @@ func FuzzLoad(f *testing.F) {
 			{set.Clusters, again.Clusters},
 			{set.Buckets, again.Buckets},
 			{set.Secrets, again.Secrets},
+			{set.Databases, again.Databases},
+			{set.Synchronizations, again.Synchronizations},
+			{set.SynchronizationPlans, again.SynchronizationPlans},
 		} {
 			if diff := cmp.Diff(pair[0], pair[1], cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("-first +second:\n%s", diff)
@@ -78,6 +82,15 @@ func marshal(t *testing.T, set *Set) []byte {
 	}
 	for _, b := range set.Buckets {
 		items = append(items, b)
+	}
+	for _, db := range set.Databases {
+		items = append(items, db)
+	}
+	for _, s := range set.Synchronizations {
+		items = append(items, s)
+	}
+	for _, p := range set.SynchronizationPlans {
+		items = append(items, p)
 	}
 	for _, ls := range set.LiveSynchronizations {
 		items = append(items, ls)

@@ -22,12 +22,13 @@ var supported = map[string]string{
 	kindSecret:                       "v1",
 	v1alpha1.KindKubernetesCluster:   v1alpha1.AssetsGroupVersion.String(),
 	v1alpha1.KindBucket:              v1alpha1.AssetsGroupVersion.String(),
+	v1alpha1.KindDatabase:            v1alpha1.AssetsGroupVersion.String(),
+	v1alpha1.KindZookeeper:           v1alpha1.AssetsGroupVersion.String(),
 	v1alpha1.KindLiveSynchronization: v1alpha1.AutomationGroupVersion.String(),
+	v1alpha1.KindSynchronization:     v1alpha1.AutomationGroupVersion.String(),
+	v1alpha1.KindSynchronizationPlan: v1alpha1.AutomationGroupVersion.String(),
 	v1alpha1.KindRecovery:            v1alpha1.AutomationGroupVersion.String(),
 }
-
-// later are kinds of Afterimage that this version does not run.
-var later = []string{"Database", "Zookeeper", "Synchronization", "SynchronizationPlan"}
 
 // item is an accepted document and what became of it.
 type item struct {
@@ -36,9 +37,20 @@ type item struct {
 
 	cluster  *v1alpha1.KubernetesCluster
 	bucket   *v1alpha1.Bucket
+	database *v1alpha1.Database // also of a Zookeeper
 	secret   *corev1.Secret
 	live     *v1alpha1.LiveSynchronization
+	run      *v1alpha1.Synchronization
+	plan     *v1alpha1.SynchronizationPlan
 	recovery *v1alpha1.Recovery
+}
+
+// namedAs is the kind whose names it has.
+func (it *item) namedAs() string {
+	if it.kind == v1alpha1.KindZookeeper {
+		return v1alpha1.KindDatabase
+	}
+	return it.kind
 }
 
 // read checks one document by itself and decodes it. The item is returned also
@@ -50,6 +62,9 @@ func read(d *document) (*item, Errors) {
 	}
 	if errs := kindOf(d); len(errs) > 0 {
 		return nil, errs
+	}
+	if err := generateName(d); err != nil {
+		return nil, Errors{err}
 	}
 	errs := metadata(d)
 	it := &item{document: d, key: types.NamespacedName{Namespace: d.namespace, Name: d.name}}
@@ -86,23 +101,29 @@ func (it *item) decodeTyped() Errors {
 	if errs := it.durations(); len(errs) > 0 {
 		return errs
 	}
-	var into any
+	var err error
 	switch it.kind {
 	case v1alpha1.KindKubernetesCluster:
-		it.cluster = &v1alpha1.KubernetesCluster{}
-		into = it.cluster
+		it.cluster, err = decoded[v1alpha1.KubernetesCluster](it)
 	case v1alpha1.KindBucket:
-		it.bucket = &v1alpha1.Bucket{}
-		into = it.bucket
+		it.bucket, err = decoded[v1alpha1.Bucket](it)
+	case v1alpha1.KindDatabase:
+		it.database, err = decoded[v1alpha1.Database](it)
+	case v1alpha1.KindZookeeper:
+		var alias *v1alpha1.Zookeeper
+		if alias, err = decoded[v1alpha1.Zookeeper](it); err == nil {
+			it.database = alias.Database()
+		}
 	case v1alpha1.KindLiveSynchronization:
-		it.live = &v1alpha1.LiveSynchronization{}
-		into = it.live
+		it.live, err = decoded[v1alpha1.LiveSynchronization](it)
+	case v1alpha1.KindSynchronization:
+		it.run, err = decoded[v1alpha1.Synchronization](it)
+	case v1alpha1.KindSynchronizationPlan:
+		it.plan, err = decoded[v1alpha1.SynchronizationPlan](it)
 	case v1alpha1.KindRecovery:
-		it.recovery = &v1alpha1.Recovery{}
-		into = it.recovery
+		it.recovery, err = decoded[v1alpha1.Recovery](it)
 	}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(it.json(), into); err != nil {
-		it.cluster, it.bucket, it.live, it.recovery = nil, nil, nil, nil
+	if err != nil {
 		var inField interface{ FieldPath() string }
 		if errors.As(err, &inField) {
 			return Errors{it.errorAt(inField.FieldPath(), "expected another value: "+err.Error())}
@@ -110,6 +131,15 @@ func (it *item) decodeTyped() Errors {
 		return Errors{it.errorAt("", "expected a valid "+it.kind+": "+err.Error())}
 	}
 	return nil
+}
+
+// decoded is the item as its type; nil where there is an error.
+func decoded[T any](it *item) (*T, error) {
+	into := new(T)
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(it.json(), into); err != nil {
+		return nil, err
+	}
+	return into, nil
 }
 
 // kindOf checks that the document is of a kind this version reads.
@@ -131,15 +161,12 @@ func kindOf(d *document) Errors {
 			return Errors{d.errorAt(name, "expected a string, got "+jsonType(v))}
 		}
 	}
-	group, _, _ := strings.Cut(d.apiVersion, "/")
 	version, ok := supported[d.kind]
 	switch {
 	case ok && version == d.apiVersion:
 		return nil
 	case ok:
 		return Errors{d.errorAt("apiVersion", fmt.Sprintf("Unsupported value: %q: expected %s for kind %s", d.apiVersion, version, d.kind))}
-	case slices.Contains(later, d.kind) && strings.HasSuffix(group, ".astronetes.io"):
-		return Errors{d.errorAt("kind", fmt.Sprintf("Unsupported value: %q is not supported by this version of afterimage run; %s", d.kind, want))}
 	}
 	return Errors{d.errorAt("kind", fmt.Sprintf("Unsupported value: %q is not a kind afterimage run reads; %s", d.kind, unknownKind(d.kind, names)))}
 }

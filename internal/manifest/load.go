@@ -11,11 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
 // Stdin as a path means standard input.
@@ -134,8 +129,8 @@ func (s snapshot) load(o options) (*Set, []string, error) {
 	incomplete := len(errs) > 0
 	set := c.finish(incomplete)
 	errs = append(errs, c.errs...)
-	if len(errs) == 0 && len(set.LiveSynchronizations) == 0 && len(set.Recoveries) == 0 {
-		errs = append(errs, &Error{File: strings.Join(s.paths, ", "), Detail: "expected at least one LiveSynchronization or Recovery; there is none"})
+	if len(errs) == 0 && len(set.LiveSynchronizations)+len(set.Synchronizations)+len(set.SynchronizationPlans)+len(set.Recoveries) == 0 {
+		errs = append(errs, &Error{File: strings.Join(s.paths, ", "), Detail: "expected at least one LiveSynchronization, Synchronization, SynchronizationPlan or Recovery; there is none"})
 	}
 	if err := errs.sorted(order); err != nil {
 		return nil, c.kubeconfigFiles, err
@@ -249,22 +244,4 @@ func display(file string) string {
 		return stdinName
 	}
 	return file
-}
-
-// mapsOf sorts items into the maps of a set.
-func mapsOf(items []*item) (map[types.NamespacedName]*corev1.Secret, map[types.NamespacedName]*v1alpha1.KubernetesCluster, map[types.NamespacedName]*v1alpha1.Bucket) {
-	secrets := map[types.NamespacedName]*corev1.Secret{}
-	clusters := map[types.NamespacedName]*v1alpha1.KubernetesCluster{}
-	buckets := map[types.NamespacedName]*v1alpha1.Bucket{}
-	for _, it := range items {
-		switch {
-		case it.secret != nil:
-			secrets[it.key] = it.secret
-		case it.cluster != nil:
-			clusters[it.key] = it.cluster
-		case it.bucket != nil:
-			buckets[it.key] = it.bucket
-		}
-	}
-	return secrets, clusters, buckets
 }

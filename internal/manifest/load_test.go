@@ -53,7 +53,7 @@ func TestLoadRefusesPathsItCannotUse(t *testing.T) {
 		"none":            {nil, "expected at least one file or directory"},
 		"missing":         {[]string{filepath.Join(empty, "none.yaml")}, "none.yaml: expected a file or directory: no such file or directory"},
 		"empty directory": {[]string{empty}, "expected at least one *.yaml, *.yml or *.json file"},
-		"only assets":     {[]string{write(t, map[string]string{"a.yaml": clusterSecrets()})}, "expected at least one LiveSynchronization or Recovery; there is none"},
+		"only assets":     {[]string{write(t, map[string]string{"a.yaml": clusterSecrets()})}, "expected at least one LiveSynchronization, Synchronization, SynchronizationPlan or Recovery; there is none"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

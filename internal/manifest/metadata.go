@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
+
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
 // defaultNamespace is where an object without a namespace is, as for kubectl.
@@ -41,7 +43,11 @@ func metadata(d *document) Errors {
 	}
 	raw["namespace"] = d.namespace
 	if d.name == "" {
-		return append(errs, d.errorAt("metadata.name", "Required value: expected a name (generateName names nothing that another manifest could refer to)"))
+		want := "expected a name (generateName is for a Synchronization: it names nothing that another manifest could refer to)"
+		if d.kind == v1alpha1.KindSynchronization {
+			want = "expected a name or a generateName"
+		}
+		return append(errs, d.errorAt("metadata.name", "Required value: "+want))
 	}
 	var meta metav1.ObjectMeta
 	b, _ := json.Marshal(raw) // it came from JSON

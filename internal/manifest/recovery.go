@@ -72,8 +72,8 @@ func (c *checker) recovery(it *item) Errors {
 	case at.After(time.Now()):
 		errs = append(errs, it.errorAt("spec.pointInTime", "Invalid value: \""+spec.PointInTime+"\": expected a moment in the past; it is now "+time.Now().UTC().Format(time.RFC3339)))
 	}
-	if config, inline := spec.Config.Inline(); inline {
-		return append(errs, c.configuration(it, config)...)
+	if inline := automationOf(it); inline != nil {
+		return append(errs, c.configuration(it, inline)...)
 	}
 	id := it.recovery.LiveSynchronization()
 	live := c.items[v1alpha1.KindLiveSynchronization][id]
@@ -82,6 +82,8 @@ func (c *checker) recovery(it *item) Errors {
 		errs = append(errs, it.errorAt("spec.config.liveSynchronizationName", c.missing(v1alpha1.KindLiveSynchronization, id)+
 			"; without its manifest, give destinationName and replication here, as they are in it"))
 	case live == nil || live.live == nil:
+	case live.live.Spec.PluginName() != spec.Plugin:
+		errs = append(errs, it.errorAt("spec.config.liveSynchronizationName", "expected a LiveSynchronization with the plugin "+spec.Plugin+": LiveSynchronization "+id.Name+" has "+live.live.Spec.PluginName()+", whose destination is as it must be at any moment"))
 	case spec.From == v1alpha1.RecoverFromBucket && live.live.Spec.Config.BucketName == "":
 		errs = append(errs, it.errorAt("spec.from", "expected log or auto: LiveSynchronization "+id.Name+" has no bucketName"))
 	}

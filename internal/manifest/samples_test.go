@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/operator/config"
 )
 
@@ -133,11 +134,32 @@ func TestBucketSamplesLoad(t *testing.T) {
 	}
 }
 
-func TestSamplesOfLaterKindsSayThatTheyAreNotSupported(t *testing.T) {
-	for _, name := range []string{"09-zookeeper-once.yaml", "10-zookeeper-plan.yaml"} {
-		_, err := Load([]string{write(t, map[string]string{name: sample(t, name)})})
-		if err == nil || !strings.Contains(err.Error(), "is not supported by this version of afterimage run") {
+// TestZooKeeperSamplesLoadUnchanged, each alone beside the two databases and all
+// together.
+func TestZooKeeperSamplesLoadUnchanged(t *testing.T) {
+	names := []string{"09-zookeeper-once.yaml", "10-zookeeper-plan.yaml", "14-live-zookeeper.yaml"}
+	all := map[string]string{"13.yaml": sample(t, "13-databases.yaml")}
+	for _, name := range names {
+		if _, err := Load([]string{write(t, map[string]string{"13.yaml": all["13.yaml"], name: sample(t, name)})}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		all[name] = sample(t, name)
+	}
+	set, err := Load([]string{write(t, all)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, plan, live := set.Synchronizations[0], set.SynchronizationPlans[0], set.LiveSynchronizations[0]
+	if !strings.HasPrefix(run.Name, "synchronize-zookeeper-") || run.Spec.Config.Root() != "/test" || !run.Spec.Config.CreatesRoot() {
+		t.Errorf("Synchronization %s of %s, creates its root: %v", run.Name, run.Spec.Config.Root(), run.Spec.Config.CreatesRoot())
+	}
+	if plan.Spec.Schedule != "0 * * * *" || plan.Spec.Template.Spec.Config.CreatesRoot() {
+		t.Errorf("plan %q, creates its root: %v", plan.Spec.Schedule, plan.Spec.Template.Spec.Config.CreatesRoot())
+	}
+	if live.Spec.PluginName() != v1alpha1.PluginZooKeeper || set.SettingsFor(live).ResyncPeriod != 15*time.Minute {
+		t.Errorf("plugin %s, resyncPeriod %s", live.Spec.PluginName(), set.SettingsFor(live).ResyncPeriod)
+	}
+	if o := set.EnsembleOptions(set.Database("default", "zookeeper-destination")); len(o.Servers) != 3 || o.Username != "afterimage" {
+		t.Errorf("%d servers, signs in as %q", len(o.Servers), o.Username)
 	}
 }

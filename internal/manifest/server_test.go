@@ -58,7 +58,11 @@ var resources = map[string]schema.GroupVersionResource{
 	kindSecret:                       {Version: "v1", Resource: "secrets"},
 	v1alpha1.KindKubernetesCluster:   v1alpha1.AssetsGroupVersion.WithResource("kubernetesclusters"),
 	v1alpha1.KindBucket:              v1alpha1.AssetsGroupVersion.WithResource("buckets"),
+	v1alpha1.KindDatabase:            v1alpha1.AssetsGroupVersion.WithResource("databases"),
+	v1alpha1.KindZookeeper:           v1alpha1.AssetsGroupVersion.WithResource("zookeepers"),
 	v1alpha1.KindLiveSynchronization: v1alpha1.AutomationGroupVersion.WithResource("livesynchronizations"),
+	v1alpha1.KindSynchronization:     v1alpha1.AutomationGroupVersion.WithResource("synchronizations"),
+	v1alpha1.KindSynchronizationPlan: v1alpha1.AutomationGroupVersion.WithResource("synchronizationplans"),
 	v1alpha1.KindRecovery:            v1alpha1.AutomationGroupVersion.WithResource("recoveries"),
 }
 
@@ -76,35 +80,47 @@ func (s *server) create(d *document) error {
 	}
 }
 
-// TestARecoveryCannotBeChanged: the API server refuses any change of the spec, and
-// takes the others.
-func TestARecoveryCannotBeChanged(t *testing.T) {
+// TestRunsCannotBeChanged: the API server refuses any change of the spec of what
+// runs once, and takes the others.
+func TestRunsCannotBeChanged(t *testing.T) {
 	s := startServer(t)
-	docs, errs := parse("r", []byte(recovery(inlineWithout("")+"  pointInTime: 2026-01-01T00:00:00.5Z\n")))
-	if len(errs) > 0 {
-		t.Fatal(errs)
-	}
-	if err := s.create(docs[0]); err != nil { // and waits until the kind is served
-		t.Fatal(err)
-	}
-	client := s.client.Resource(resources[v1alpha1.KindRecovery]).Namespace("default")
-	if _, err := client.Create(t.Context(), &unstructured.Unstructured{Object: docs[0].object}, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}); err != nil {
-		t.Fatal(err)
-	}
-	for patch, want := range map[string]string{
-		`{"spec":{"dryRun":true}}`:                          "create another Recovery",
-		`{"spec":{"pointInTime":null}}`:                     "create another Recovery",
-		`{"spec":{"config":{"destinationName":"another"}}}`: "create another Recovery",
-		`{"spec":{"config":{"replication":{"resources":[{"version":"v1","resource":"configmaps"}]}}}}`:                                                                                                      "create another Recovery",
-		`{"spec":{"config":{"replication":{"resources":[{"group":"apps","version":"v1","resource":"deployments","recoveryProcess":{"fromPatch":[{"op":"replace","path":"/spec/replicas","value":2}]}}]}}}}`: "create another Recovery",
-		`{"metadata":{"labels":{"a":"b"}}}`: "",
+	for text, patches := range map[string]map[string]string{
+		recovery(inlineWithout("") + "  pointInTime: 2026-01-01T00:00:00.5Z\n"): {
+			`{"spec":{"dryRun":true}}`:                          "create another Recovery",
+			`{"spec":{"pointInTime":null}}`:                     "create another Recovery",
+			`{"spec":{"config":{"destinationName":"another"}}}`: "create another Recovery",
+			`{"spec":{"config":{"replication":{"resources":[{"version":"v1","resource":"configmaps"}]}}}}`:                                                                                                      "create another Recovery",
+			`{"spec":{"config":{"replication":{"resources":[{"group":"apps","version":"v1","resource":"deployments","recoveryProcess":{"fromPatch":[{"op":"replace","path":"/spec/replicas","value":2}]}}]}}}}`: "create another Recovery",
+			`{"metadata":{"labels":{"a":"b"}}}`: "",
+		},
+		zkOnce("once", "zk-a", "zk-b", "/once"): {
+			`{"spec":{"config":{"rootPath":"/"}}}`:              "create another Synchronization",
+			`{"spec":{"config":{"createRoutePath":true}}}`:      "create another Synchronization",
+			`{"spec":{"backoffLimit":null}}`:                    "", // the default is what it has
+			`{"spec":{"backoffLimit":6}}`:                       "create another Synchronization",
+			`{"metadata":{"annotations":{"example.com/a":""}}}`: "",
+		},
 	} {
-		_, err := client.Patch(t.Context(), "recover", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-		switch {
-		case want == "" && err != nil:
-			t.Errorf("%s: %v", patch, err)
-		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
-			t.Errorf("%s: got %v; want an error with %q", patch, err, want)
+		docs, errs := parse("r", []byte(text))
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		d := docs[0]
+		if err := s.create(d); err != nil { // and waits until the kind is served
+			t.Fatal(err)
+		}
+		client := s.client.Resource(resources[d.kind]).Namespace("default")
+		if _, err := client.Create(t.Context(), &unstructured.Unstructured{Object: d.object}, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict}); err != nil {
+			t.Fatal(err)
+		}
+		for patch, want := range patches {
+			_, err := client.Patch(t.Context(), d.name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+			switch {
+			case want == "" && err != nil:
+				t.Errorf("%s: %s: %v", d.kind, patch, err)
+			case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+				t.Errorf("%s: %s: got %v; want an error with %q", d.kind, patch, err, want)
+			}
 		}
 	}
 }
@@ -113,7 +129,7 @@ func TestARecoveryCannotBeChanged(t *testing.T) {
 // wrong for an API server with our CRDs too, and nothing else is.
 func TestARealAPIServerRefusesTheSame(t *testing.T) {
 	s := startServer(t)
-	for _, name := range []string{"00-clusters.yaml", "01-livesynchronization.yaml", "02-name-selector.yaml", "03-name-selector-exclude.yaml", "04-object-selector.yaml", "05-bucket-gcs.yaml", "06-bucket-s3.yaml", "07-livesynchronization-bucket.yaml", "08-resync-period.yaml", "11-recovery.yaml", "12-recovery-inline.yaml"} {
+	for _, name := range []string{"00-clusters.yaml", "01-livesynchronization.yaml", "02-name-selector.yaml", "03-name-selector-exclude.yaml", "04-object-selector.yaml", "05-bucket-gcs.yaml", "06-bucket-s3.yaml", "07-livesynchronization-bucket.yaml", "08-resync-period.yaml", "09-zookeeper-once.yaml", "10-zookeeper-plan.yaml", "11-recovery.yaml", "12-recovery-inline.yaml", "13-databases.yaml", "14-live-zookeeper.yaml"} {
 		docs, errs := parse(name, []byte(sample(t, name)))
 		if len(errs) > 0 {
 			t.Fatal(errs)
@@ -126,12 +142,15 @@ func TestARealAPIServerRefusesTheSame(t *testing.T) {
 	}
 	// Found by us alone, for a reason.
 	oursOnly := map[string]string{
-		"period of an eon":        "no schema bounds a duration",
-		"inline period of an eon": "no schema bounds a duration",
-		"no name":                 "a generated name is of no use in a file",
+		"period of an eon":             "no schema bounds a duration",
+		"inline period of an eon":      "no schema bounds a duration",
+		"session of an eon":            "no schema bounds a duration",
+		"plan with a period of an eon": "no schema bounds a duration",
+		"no name":                      "a generated name is of no use in a file",
+		"plan with a generated name":   "a generated name is of no use in a file",
 	}
 	compared := 0
-	for name, tc := range badManifests {
+	for name, tc := range allBad(t) {
 		text := tc.file
 		if tc.old != "" {
 			text = breakOnce(good(), tc.old, tc.new)

@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
+	"github.com/afterimage-dr/afterimage/internal/ensemble"
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/state/bucket"
@@ -49,13 +51,21 @@ type Set struct {
 	Secrets  map[types.NamespacedName]*corev1.Secret
 	Clusters map[types.NamespacedName]*v1alpha1.KubernetesCluster
 	Buckets  map[types.NamespacedName]*v1alpha1.Bucket
-	// LiveSynchronizations in the order of the manifests; may be none where there
-	// is a Recovery.
+	// Databases, those that were written as a Zookeeper included.
+	Databases map[types.NamespacedName]*v1alpha1.Database
+	// LiveSynchronizations in the order of the manifests, as all that follow: there
+	// is at least one item in these four.
 	LiveSynchronizations []*v1alpha1.LiveSynchronization
+	// Synchronizations, each with a name: that of one with a generateName is made
+	// of its content.
+	Synchronizations []*v1alpha1.Synchronization
+	// SynchronizationPlans in the order of the manifests.
+	SynchronizationPlans []*v1alpha1.SynchronizationPlan
 	// Recoveries in the order of the manifests.
 	Recoveries []*v1alpha1.Recovery
 
-	access map[types.NamespacedName]*access
+	access    map[types.NamespacedName]*access
+	ensembles map[types.NamespacedName]*ensemble.Options
 	// content tells whether two sets say the same.
 	content string
 	// kubeconfigFiles are read besides the manifests.
@@ -75,6 +85,28 @@ func (s *Set) Destination(ls *v1alpha1.LiveSynchronization) *v1alpha1.Kubernetes
 // Bucket is where the originals of a LiveSynchronization are kept; nil: nowhere.
 func (s *Set) Bucket(ls *v1alpha1.LiveSynchronization) *v1alpha1.Bucket {
 	return s.Buckets[types.NamespacedName{Namespace: ls.Namespace, Name: ls.Spec.Config.BucketName}]
+}
+
+// Database of that name, also one that was written as a Zookeeper; nil: there is
+// none.
+func (s *Set) Database(namespace, name string) *v1alpha1.Database {
+	return s.Databases[types.NamespacedName{Namespace: namespace, Name: name}]
+}
+
+// EnsembleOptions returns how to reach a Database of the set, with the credentials
+// of its Secrets: a copy that may be changed. It is empty for a Database that is
+// not of the set, and for nil.
+func (s *Set) EnsembleOptions(db *v1alpha1.Database) ensemble.Options {
+	if db == nil {
+		return ensemble.Options{}
+	}
+	prepared := s.ensembles[types.NamespacedName{Namespace: db.Namespace, Name: db.Name}]
+	if prepared == nil {
+		return ensemble.Options{}
+	}
+	o := *prepared
+	o.Servers, o.TLS = slices.Clone(o.Servers), o.TLS.Clone()
+	return o
 }
 
 // BucketOptions returns how to reach a Bucket of the set, with the credentials of
@@ -128,13 +160,16 @@ func (s *Set) SettingsFor(ls *v1alpha1.LiveSynchronization) settings.Settings {
 		ConcurrentTasks:    map[string]int{},
 		Source:             asset(s.Source(ls)),
 		Destination:        asset(s.Destination(ls)),
-		Bucket:             bucketAsset(s.Bucket(ls)),
+		Bucket:             asset(s.Bucket(ls)),
 		LastUpdateTime:     ls.Annotations[lastUpdateTime],
 		LastUpdateUserUID:  ls.Annotations[lastUpdateUserUID],
 		LastUpdateUsername: ls.Annotations[lastUpdateUsername],
 		ConfirmPrune:       ls.Annotations[confirmPrune],
 		ConfirmSource:      ls.Annotations[confirmSource],
 		Resume:             ls.Annotations[resume],
+	}
+	if ls.Spec.PluginName() == v1alpha1.PluginZooKeeper {
+		out.Source, out.Destination = asset(s.Database(ls.Namespace, c.SourceName)), asset(s.Database(ls.Namespace, c.DestinationName))
 	}
 	components := map[string]*v1alpha1.Component{
 		"eventslistener": c.Components.EventsListener,
@@ -165,16 +200,14 @@ func resyncPeriod(c v1alpha1.LiveSynchronizationConfig) time.Duration {
 	return DefaultResyncPeriod
 }
 
-func asset(c *v1alpha1.KubernetesCluster) settings.Asset {
-	if c == nil {
+// asset identifies one in logs; empty for nil.
+func asset[T interface {
+	comparable
+	metav1.Object
+}](o T) settings.Asset {
+	var none T
+	if o == none {
 		return settings.Asset{}
 	}
-	return settings.Asset{Name: c.Name, Namespace: c.Namespace, ResourceVersion: c.ResourceVersion, UID: string(c.UID)}
-}
-
-func bucketAsset(b *v1alpha1.Bucket) settings.Asset {
-	if b == nil {
-		return settings.Asset{}
-	}
-	return settings.Asset{Name: b.Name, Namespace: b.Namespace, ResourceVersion: b.ResourceVersion, UID: string(b.UID)}
+	return settings.Asset{Name: o.GetName(), Namespace: o.GetNamespace(), ResourceVersion: o.GetResourceVersion(), UID: string(o.GetUID())}
 }

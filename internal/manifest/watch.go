@@ -3,6 +3,7 @@ package manifest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,7 +33,8 @@ const (
 // distinct error, and once with the last good set and no error when the
 // manifests are as they were before the error, so that status can clear it.
 //
-// A Recovery cannot be changed, as in a cluster; taking it away is the end of it.
+// A Recovery or Synchronization cannot be changed, as in a cluster; taking it away
+// is the end of it.
 //
 // Taking a LiveSynchronization away is not a change that is followed: a file
 // that vanished is more often an accident, and stopping a standby has to be
@@ -129,12 +131,13 @@ func (w *watcher) look() bool {
 }
 
 // refused tells what of the last good set may not become what it is now: a
-// LiveSynchronization that is gone, and a Recovery that was changed.
+// LiveSynchronization that is gone, and a Recovery or Synchronization that was
+// changed.
 func (w *watcher) refused(set *Set) error {
 	if w.last == nil {
 		return nil
 	}
-	gone := w.changedRecoveries(set)
+	gone := w.changedRuns(set)
 	for _, ls := range w.last.LiveSynchronizations {
 		key := types.NamespacedName{Namespace: ls.Namespace, Name: ls.Name}
 		if !slices.ContainsFunc(set.keys(), func(k types.NamespacedName) bool { return k == key }) {
@@ -147,16 +150,27 @@ func (w *watcher) refused(set *Set) error {
 	return gone.sorted(nil)
 }
 
-// changedRecoveries tells which Recoveries are not as they were: they run once.
-func (w *watcher) changedRecoveries(set *Set) Errors {
+// changedRuns tells which Recoveries and Synchronizations are not as they were:
+// they run once.
+func (w *watcher) changedRuns(set *Set) Errors {
 	var changed Errors
+	refuse := func(kind string, id types.NamespacedName, what string) {
+		changed = append(changed, &Error{
+			File: strings.Join(w.paths, ", "), Object: kind + " " + id.String(), Field: "spec",
+			Detail: fmt.Sprintf("cannot be changed, because a %s runs once: expected it as it was, or a %s of another name", what, kind),
+		})
+	}
 	for _, old := range w.last.Recoveries {
 		for _, r := range set.Recoveries {
 			if r.Namespace == old.Namespace && r.Name == old.Name && !equality.Semantic.DeepEqual(r.Spec, old.Spec) {
-				changed = append(changed, &Error{
-					File: strings.Join(w.paths, ", "), Object: r.Kind + " " + r.Namespace + "/" + r.Name, Field: "spec",
-					Detail: "cannot be changed, because a recovery runs once: expected it as it was, or a Recovery of another name",
-				})
+				refuse(r.Kind, types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, "recovery")
+			}
+		}
+	}
+	for _, old := range w.last.Synchronizations {
+		for _, r := range set.Synchronizations {
+			if r.Namespace == old.Namespace && r.Name == old.Name && !equality.Semantic.DeepEqual(r.Spec, old.Spec) {
+				refuse(r.Kind, types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, "synchronization")
 			}
 		}
 	}

@@ -220,3 +220,16 @@ func TestWatchRefusesAChangedRecovery(t *testing.T) {
 		t.Fatalf("want a good set without Recoveries, got: %v", r.err)
 	}
 }
+
+// TestWatchRefusesAChangedSynchronization: it runs once too. A plan may change.
+func TestWatchRefusesAChangedSynchronization(t *testing.T) {
+	dir := write(t, map[string]string{"all.yaml": goodNodes})
+	w := watch(t, dir)
+	file := filepath.Join(dir, "all.yaml")
+	put(t, file, nodes("backoffLimit: 2", "backoffLimit: 1"))
+	w.refused("Synchronization default/once: spec: cannot be changed, because a synchronization runs once")
+	put(t, file, nodes("15 * * * *", "30 * * * *"))
+	if r := w.next(); r.err != nil || r.set.SynchronizationPlans[0].Spec.Schedule != "30 * * * *" {
+		t.Fatalf("want a good set with the new schedule, got: %v", r.err)
+	}
+}

@@ -13,8 +13,10 @@ import (
 // patternWords says in words what the patterns of the CRDs ask for. A test holds
 // it complete.
 var patternWords = map[string]string{
-	`^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})$`: "expected an RFC 3339 time such as 2026-11-25T04:30:00Z",
-	`^(0|([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+)$`:                                                            "expected a duration that is not negative, such as 1h, 3h25m12s or 0s",
+	`^(/|(/([^/.\x00-\x1f\x7f][^/\x00-\x1f\x7f]*|\.[^/.\x00-\x1f\x7f][^/\x00-\x1f\x7f]*|\.\.[^/\x00-\x1f\x7f]+))+)$`: "expected an absolute path such as /app/config, without a / at its end, without empty, . or .. parts, and without control characters",
+	`^(\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._-]+)?\]|[0-9A-Za-z._-]+):[0-9]{1,5}$`:                                           "expected host:port such as zk-0.example:2181 or [2001:db8::1]:2181",
+	`^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})$`:          "expected an RFC 3339 time such as 2026-11-25T04:30:00Z",
+	`^(0|([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+)$`:                                                                     "expected a duration that is not negative, such as 1h, 3h25m12s or 0s",
 	`^(/([^~/]|~[01])*)+$`:                                                 "expected a JSON pointer that begins with /, such as /spec/replicas, in which ~ is written ~0 and a / within a name ~1",
 	`^[a-z]([-a-z0-9]*[a-z0-9])?$`:                                         "expected an API version such as v1 or v1beta1",
 	`^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$`:                                "expected the name of a resource such as deployments, without group, version or subresource",
