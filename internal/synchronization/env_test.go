@@ -131,11 +131,11 @@ func (r *rig) write(live string) {
 }
 
 // pass makes one attempt in this process.
-func (r *rig) pass(change ...func(*KubernetesOptions)) (Outcome, error) {
+func (r *rig) pass() (Outcome, error) {
 	r.t.Helper()
 	var log buffer
 	began := time.Now()
-	out, err := attempt(r.dir, &log, nil, change...)
+	out, err := attempt(r.dir, &log, nil)
 	r.t.Logf("a pass took %s: %+v, error: %v", time.Since(began).Round(10*time.Millisecond), out.Result, err)
 	r.t.Cleanup(func() {
 		if r.t.Failed() {
@@ -146,7 +146,7 @@ func (r *rig) pass(change ...func(*KubernetesOptions)) (Outcome, error) {
 }
 
 // attempt makes one attempt of the rig in a folder.
-func attempt(dir string, log *buffer, progress func(v1alpha1.SynchronizationResult), change ...func(*KubernetesOptions)) (Outcome, error) {
+func attempt(dir string, log *buffer, progress func(v1alpha1.SynchronizationResult)) (Outcome, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	set, err := manifest.Load([]string{filepath.Join(dir, "manifests")})
 	if err != nil {
@@ -162,18 +162,19 @@ func attempt(dir string, log *buffer, progress func(v1alpha1.SynchronizationResu
 		cancel()
 		_ = p.Wait()
 	}()
-	o := KubernetesOptions{Run: &v1alpha1.Synchronization{}, Set: set, Pipeline: p, Patience: 4 * time.Second, Grace: 2 * time.Second}
-	run, err := os.ReadFile(filepath.Join(dir, "run.json"))
+	var run v1alpha1.Synchronization
+	content, err := os.ReadFile(filepath.Join(dir, "run.json"))
 	if err == nil {
-		err = json.Unmarshal(run, o.Run)
+		err = json.Unmarshal(content, &run)
 	}
 	if err != nil {
 		return Outcome{}, err
 	}
-	for _, c := range change {
-		c(&o)
+	attempt, err := Kubernetes(KubernetesOptions{Pipeline: p, Patience: 4 * time.Second, Grace: 2 * time.Second})(set, &run)
+	if err != nil {
+		return Outcome{}, Permanent(err)
 	}
-	return Kubernetes(o)(ctx, progress)
+	return attempt(ctx, progress)
 }
 
 // child runs a pass and says on standard output how far it is.

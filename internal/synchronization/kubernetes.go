@@ -16,12 +16,8 @@ import (
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
-// KubernetesOptions say what one pass over Kubernetes objects needs.
+// KubernetesOptions say how to make passes over Kubernetes objects.
 type KubernetesOptions struct {
-	// Run is the Synchronization, with plugin kubernetes-objects-to-kubernetes.
-	Run *v1alpha1.Synchronization
-	// Set holds the assets it names.
-	Set *manifest.Set
 	// Pipeline runs the components, beside those of LiveSynchronizations.
 	Pipeline *pipeline.Pipeline
 	// Patience is how long something may be out of reach, without anything else
@@ -39,61 +35,72 @@ const (
 	probeTimeout = 10 * time.Second
 )
 
-// Kubernetes is an attempt that makes the destination what the source was at some
-// moment after its start, prune included, with the pipeline of a LiveSynchronization:
-// it returns once a complete listing of everything covered and a heartbeat behind it
-// have arrived at the destination, and both comparisons (of the destination with what
-// was applied, and of the two clusters) that began after that found nothing left to do.
+// Kubernetes is the plugin kubernetes-objects-to-kubernetes. An attempt makes the
+// destination what the source was at some moment after its start, prune included, with
+// the pipeline of a LiveSynchronization: it returns once a complete listing of
+// everything covered and a heartbeat behind it have arrived at the destination, and
+// both comparisons (of the destination with what was applied, and of the two clusters)
+// that began after that found nothing left to do.
 //
 // What it counts is what this attempt did. It may be killed and begun again at any
 // moment, like everything the pipeline does.
-func Kubernetes(o KubernetesOptions) Attempt {
+func Kubernetes(o KubernetesOptions) Plugin {
 	if o.Patience <= 0 {
 		o.Patience = defaultPatience
 	}
 	if o.Grace <= 0 {
 		o.Grace = defaultGrace
 	}
-	return o.attempt
+	return func(set *manifest.Set, run *v1alpha1.Synchronization) (Attempt, error) {
+		owner := Owner(run)
+		for _, ls := range set.LiveSynchronizations {
+			if ls.Namespace == run.Namespace && ls.Name == owner {
+				return nil, fmt.Errorf("LiveSynchronization %s/%s is in the same manifests: %w: expected another name for one of them", ls.Namespace, ls.Name, pipeline.ErrSameOwner)
+			}
+		}
+		sync, err := pipeline.LiveSyncOf(set, asLiveSynchronization(run))
+		if err != nil {
+			return nil, err
+		}
+		sync.Settings.ResyncPeriod = 0 // the comparisons are asked for
+		p := &kubernetes{KubernetesOptions: o, run: run, sync: sync}
+		return p.attempt, nil
+	}
 }
 
-func (o *KubernetesOptions) attempt(ctx context.Context, progress func(v1alpha1.SynchronizationResult)) (Outcome, error) {
+// kubernetes makes the attempts of one run.
+type kubernetes struct {
+	KubernetesOptions
+	run  *v1alpha1.Synchronization
+	sync pipeline.LiveSync
+}
+
+func (k *kubernetes) attempt(ctx context.Context, progress func(v1alpha1.SynchronizationResult)) (Outcome, error) {
 	began := time.Now()
-	owner := Owner(o.Run)
-	for _, ls := range o.Set.LiveSynchronizations {
-		if ls.Namespace == o.Run.Namespace && ls.Name == owner {
-			return Outcome{}, Permanent(fmt.Errorf("LiveSynchronization %s/%s is in the same manifests: %w; rename one of them", ls.Namespace, ls.Name, pipeline.ErrSameOwner))
-		}
-	}
-	sync, err := pipeline.LiveSyncOf(o.Set, asLiveSynchronization(o.Run))
-	if err != nil {
-		return Outcome{}, Permanent(err)
-	}
-	sync.Settings.ResyncPeriod = 0 // the comparisons are asked for
-	if err := o.reach(ctx, sync); err != nil {
+	if err := k.reach(ctx); err != nil {
 		return Outcome{}, err
 	}
-	x, err := o.Pipeline.Begin(ctx, sync)
+	x, err := k.Pipeline.Begin(ctx, k.sync)
 	if errors.Is(err, pipeline.ErrSameOwner) {
-		err = Permanent(err)
+		err = Permanent(&refused{"SameOwner", err.Error()})
 	}
 	if err != nil {
 		return Outcome{}, err
 	}
 	defer x.Stop()
-	p := &pass{Pass: x, options: o, began: began, progress: progress, tally: newTally(x.Outcomes)}
-	return p.run(ctx)
+	p := &pass{Pass: x, kubernetes: k, began: began, progress: progress, tally: newTally(x.Outcomes)}
+	return p.watch(ctx)
 }
 
 // reach looks whether both clusters answer, so that a run that cannot do anything
 // says so at once and not after everybody's patience.
-func (o *KubernetesOptions) reach(ctx context.Context, sync pipeline.LiveSync) error {
-	config := &o.Run.Spec.Config
+func (k *kubernetes) reach(ctx context.Context) error {
+	config := &k.run.Spec.Config
 	var uids [2]string
 	for i, side := range [...]struct {
 		which, name string
 		config      *rest.Config
-	}{{"source", config.SourceName, sync.Source}, {"destination", config.DestinationName, sync.Destination}} {
+	}{{"source", config.SourceName, k.sync.Source}, {"destination", config.DestinationName, k.sync.Destination}} {
 		c, err := kube.New(side.config, kube.WithTimeout(probeTimeout))
 		if err != nil {
 			return Permanent(fmt.Errorf("%s cluster %s: %w", side.which, side.name, err))
@@ -103,7 +110,7 @@ func (o *KubernetesOptions) reach(ctx context.Context, sync pipeline.LiveSync) e
 		}
 	}
 	if uids[0] == uids[1] {
-		return Permanent(fmt.Errorf("source %s and destination %s are the same cluster (kube-system has the UID %s in both)", config.SourceName, config.DestinationName, uids[0]))
+		return Permanent(&refused{"SameCluster", fmt.Sprintf("source %s and destination %s are the same cluster (kube-system has the UID %s in both)", config.SourceName, config.DestinationName, uids[0])})
 	}
 	return nil
 }
@@ -113,10 +120,8 @@ func (o *KubernetesOptions) reach(ctx context.Context, sync pipeline.LiveSync) e
 // generateName without the dash at the end, else its own name. So a later run prunes
 // what an earlier one has put there.
 func Owner(run *v1alpha1.Synchronization) string {
-	for _, ref := range run.OwnerReferences {
-		if ref.Kind == v1alpha1.KindSynchronizationPlan && strings.HasPrefix(ref.APIVersion, v1alpha1.AutomationGroupVersion.Group+"/") {
-			return ref.Name
-		}
+	if plan := planOf(run); plan != "" {
+		return plan
 	}
 	if name := strings.TrimRight(run.GenerateName, "-"); name != "" {
 		return name
@@ -132,3 +137,11 @@ func asLiveSynchronization(run *v1alpha1.Synchronization) *v1alpha1.LiveSynchron
 		Spec:       v1alpha1.LiveSynchronizationSpec{Plugin: run.Spec.Plugin, Config: run.Spec.Config},
 	}
 }
+
+// refused is why nothing is done until a person acts.
+type refused struct{ reason, message string }
+
+func (r *refused) Error() string { return r.message }
+
+// Reason of the condition Failed.
+func (r *refused) Reason() string { return r.reason }

@@ -30,7 +30,7 @@ const (
 // pass watches one pass of the pipeline to its end.
 type pass struct {
 	*pipeline.Pass
-	options  *KubernetesOptions
+	*kubernetes
 	began    time.Time
 	progress func(v1alpha1.SynchronizationResult)
 	tally    *tally
@@ -44,8 +44,8 @@ type pass struct {
 	left int64
 }
 
-// run waits for the proof and counts.
-func (p *pass) run(ctx context.Context) (Outcome, error) {
+// watch waits for the proof and counts.
+func (p *pass) watch(ctx context.Context) (Outcome, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	following := make(chan struct{})
@@ -58,11 +58,7 @@ func (p *pass) run(ctx context.Context) (Outcome, error) {
 	err := p.prove(ctx)
 	cancel(nil)
 	<-following
-	out := p.outcome()
-	if err == nil && out.Result.Failed > 0 {
-		err = fmt.Errorf("%d objects could not be brought to what they must be", out.Result.Failed)
-	}
-	return out, err
+	return p.outcome(), err
 }
 
 // prove returns when everything is as it must be, or is known to fail.
@@ -167,7 +163,7 @@ func (p *pass) flush(ctx context.Context) error {
 func (p *pass) heal(ctx context.Context) error {
 	began := time.Now()
 	return p.until(ctx, func() bool {
-		return !p.mayHeal() || time.Since(began) > p.options.Grace && time.Since(p.moved) > p.options.Grace
+		return !p.mayHeal() || time.Since(began) > p.Grace && time.Since(p.moved) > p.Grace
 	})
 }
 
@@ -220,11 +216,11 @@ func (p *pass) observe() error {
 	if mark := p.look(); mark != p.mark {
 		p.mark, p.moved = mark, time.Now()
 	}
-	if err := p.refused(); err != nil {
+	if err := p.halted(); err != nil {
 		return err
 	}
 	still := time.Since(p.moved)
-	if what := trouble(&p.status); what != "" && still > p.options.Patience {
+	if what := trouble(&p.status); what != "" && still > p.Patience {
 		return fmt.Errorf("%s, and nothing moved for %s", what, still.Round(time.Second))
 	}
 	if still > stalledAfter {
@@ -249,16 +245,16 @@ func (p *pass) look() string {
 // until a person acts.
 var final = []string{"SourceChanged", "SameCluster", "Halted", "PartitionCountChanged", "ConfigRefused", "ConfigurationRejected"}
 
-// refused tells why nothing will be written until a person acts.
-func (p *pass) refused() error {
+// halted tells why nothing will be written until a person acts.
+func (p *pass) halted() error {
 	for _, kind := range final {
 		if c := meta.FindStatusCondition(p.status.Conditions, kind); c != nil && c.Status == metav1.ConditionTrue {
-			return Permanent(fmt.Errorf("%s: %s", kind, c.Message))
+			return Permanent(&refused{kind, c.Message})
 		}
 	}
 	for _, c := range p.status.Components {
 		if c.Reason == "Fenced" {
-			return Permanent(fmt.Errorf("%s: %s", c.Reason, c.Message))
+			return Permanent(&refused{c.Reason, c.Message})
 		}
 	}
 	return nil
@@ -270,11 +266,11 @@ func (p *pass) blocked() error {
 	if c == nil || c.Status != metav1.ConditionTrue {
 		return nil
 	}
-	where := "of a Synchronization"
-	if p.options.Run.Name != Owner(p.options.Run) && len(p.options.Run.OwnerReferences) > 0 {
-		where = "in spec.template.metadata.annotations of the SynchronizationPlan"
+	where := fmt.Sprintf("on the next Synchronization that owns the objects of %q", Owner(p.run))
+	if plan := planOf(p.run); plan != "" {
+		where = "in spec.template.metadata.annotations of SynchronizationPlan " + plan
 	}
-	return Permanent(fmt.Errorf("PruneBlocked: %s (the annotation %s)", c.Message, where))
+	return Permanent(&refused{c.Type, c.Message + ", " + where})
 }
 
 // read tells whether everything the source serves was listed.
