@@ -15,6 +15,10 @@ type ListedBody struct {
 	// been appended as deleted. Not so while the breaker holds deletes back.
 	Fresh bool      `json:"fresh"`
 	At    time.Time `json:"at"`
+	// Refused znodes could not be read: nothing is said about them and what is below
+	// them; Unsure: they were too many to be named.
+	Refused []string `json:"refused,omitempty"`
+	Unsure  bool     `json:"unsure,omitempty"`
 }
 
 // GapBody is the body of a [Gap] record: from the last sign of life of an

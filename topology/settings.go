@@ -28,18 +28,7 @@ func (t Topics) TopicConfigs(window time.Duration) map[string]map[string]string 
 	if window <= 0 {
 		window = DefaultAuditWindow
 	}
-	base := map[string]string{
-		"cleanup.policy":         "compact",
-		"delete.retention.ms":    millis(max(DeleteRetention, window+24*time.Hour)),
-		"message.timestamp.type": "LogAppendTime",
-		// Only closed segments are cleaned: a quiet topic must close them too.
-		"segment.ms":        millis(segmentTime),
-		"max.message.bytes": strconv.Itoa(maxMessageBytes),
-		// Without effect on a compacted topic of Kafka; the embedded broker drops
-		// by age and size what is not told otherwise.
-		"retention.ms":    "-1",
-		"retention.bytes": "-1",
-	}
+	base := compacted(max(DeleteRetention, window+24*time.Hour))
 	with := func(lag time.Duration) map[string]string {
 		m := maps.Clone(base)
 		m["min.compaction.lag.ms"] = millis(lag)
@@ -60,6 +49,22 @@ func EmbeddedConfigs(configs map[string]string) map[string]string {
 	delete(out, "min.compaction.lag.ms")
 	delete(out, "segment.ms")
 	return out
+}
+
+// compacted is what every topic has.
+func compacted(tombstones time.Duration) map[string]string {
+	return map[string]string{
+		"cleanup.policy":         "compact",
+		"delete.retention.ms":    millis(tombstones),
+		"message.timestamp.type": "LogAppendTime",
+		// Only closed segments are cleaned: a quiet topic must close them too.
+		"segment.ms":        millis(segmentTime),
+		"max.message.bytes": strconv.Itoa(maxMessageBytes),
+		// Without effect on a compacted topic of Kafka; the embedded broker drops
+		// by age and size what is not told otherwise.
+		"retention.ms":    "-1",
+		"retention.bytes": "-1",
+	}
 }
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

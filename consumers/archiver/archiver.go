@@ -275,3 +275,25 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// Archived is the moment up to which the changes seen in the source are in the
+// bucket or counted as failing; zero while that is not known of every partition.
+func (a *Archiver) Archived() time.Time {
+	parts := a.working()
+	if len(parts) == 0 || int32(len(parts)) != a.total.Load() {
+		return time.Time{}
+	}
+	var oldest time.Time
+	for i, p := range parts {
+		p.mu.Lock()
+		at, caughtUp := p.archived, p.caughtUp
+		p.mu.Unlock()
+		if !caughtUp {
+			return time.Time{}
+		}
+		if i == 0 || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return oldest
+}

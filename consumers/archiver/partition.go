@@ -75,8 +75,9 @@ type partition struct {
 	metas                                     map[string][]byte
 	caughtUp                                  bool
 	index                                     *index
-	waiting                                   bool   // for a configuration
-	refused                                   string // why the last configuration was
+	waiting                                   bool      // for a configuration
+	archived                                  time.Time // of the newest heartbeat that was passed
+	refused                                   string    // why the last configuration was
 }
 
 // assigned works on one partition until it is taken away.
@@ -224,6 +225,7 @@ func (p *partition) prepare(ctx, effects context.Context, cancel context.CancelC
 	p.ctx, p.effects, p.cancel = ctx, effects, cancel
 	p.memory, p.track = memory, tracker{next: p.next}
 	p.lanes, p.unfinished, p.unfinishedBytes, p.finished = map[string]*lane{}, 0, 0, 0
+	p.archived = time.Time{}
 	p.metas, p.caughtUp, p.waiting = map[string][]byte{}, false, p.rules.Load() == nil
 	p.from = p.next
 	p.committed, p.stretchEnd = -1, p.stretch.end // so that even an empty partition gets a position
@@ -323,6 +325,8 @@ func (p *partition) take(ctx context.Context, rec *kgo.Record) error {
 	case r.Kind == topology.Listed:
 		_, subject, _ := strings.Cut(r.Key, "/")
 		p.skip(r.Offset, func() { p.metas[metaListed+subject] = []byte{1} })
+	case r.Kind == topology.Heartbeat:
+		p.skip(r.Offset, func() { p.archived = r.ObservedAt })
 	default:
 		p.skip(r.Offset, nil)
 	}

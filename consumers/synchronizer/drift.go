@@ -25,6 +25,7 @@ type drift struct {
 	s       *Synchronizer
 	trigger chan struct{}
 	last    atomic.Int64 // unix nanoseconds of the last complete comparison's end
+	newest  atomic.Pointer[comparisonEnd]
 	passes  atomic.Int64
 	said    logging.State
 }
@@ -62,7 +63,8 @@ func (d *drift) run(ctx context.Context) error {
 		if _, err := d.s.gate.wait(ctx, func() bool { return true }); err != nil {
 			return nil
 		}
-		err := d.pass(ctx)
+		began := time.Now()
+		differences, err := d.pass(ctx)
 		lastEnd = time.Now()
 		if ctx.Err() != nil {
 			return nil
@@ -73,12 +75,13 @@ func (d *drift) run(ctx context.Context) error {
 			continue
 		}
 		d.said.Working(d.s.Logger, "comparing the destination works again")
+		d.newest.Store(&comparisonEnd{began, differences})
 		d.last.Store(lastEnd.UnixNano())
 	}
 }
 
 // pass is one comparison of the partitions that have caught up.
-func (d *drift) pass(ctx context.Context) error {
+func (d *drift) pass(ctx context.Context) (differences int, err error) {
 	parts := map[int32]*partition{}
 	owners := map[topology.Owner][]*partition{}
 	for _, p := range d.s.partitions() {
@@ -92,7 +95,7 @@ func (d *drift) pass(ctx context.Context) error {
 	}
 	n, err := d.s.partitionCount(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for owner, ps := range owners {
 		c := comparison{d: d, parts: parts, n: n, seen: map[uint64]struct{}{}, found: map[*partition]*findings{}}
@@ -100,16 +103,23 @@ func (d *drift) pass(ctx context.Context) error {
 			c.found[p] = &findings{repair: map[int64]string{}}
 		}
 		if err := d.s.eachOwned(ctx, owner, d.s.covered(ps), c.object, func(r kube.Resource) error { return c.listed(ctx, r) }); err != nil {
-			return err
+			return 0, err
 		}
 		for p, f := range c.found {
 			if err := p.settle(ctx, f); err != nil {
-				return err
+				return 0, err
 			}
+			differences += len(f.repair) + len(f.redelete) + len(f.unknown)
 		}
 	}
 	d.passes.Add(1)
-	return nil
+	return differences, nil
+}
+
+// comparisonEnd is what the last complete comparison has to say.
+type comparisonEnd struct {
+	began       time.Time
+	differences int
 }
 
 // findings of a partition.

@@ -196,6 +196,16 @@ func (s *Synchronizer) LastWrite() time.Time {
 // Resync compares the destination with what was applied, now.
 func (s *Synchronizer) Resync() { s.drift.now() }
 
+// LastComparison is when the last complete comparison of the destination with what
+// was applied began (zero: there was none yet), and how many differences it found.
+// They are being repaired, or asked about; what was failing already is not among them.
+func (s *Synchronizer) LastComparison() (began time.Time, differences int) {
+	if c := s.drift.newest.Load(); c != nil {
+		return c.began, c.differences
+	}
+	return time.Time{}, 0
+}
+
 func (s *Synchronizer) partitions() []*partition {
 	s.mu.Lock()
 	defer s.mu.Unlock()

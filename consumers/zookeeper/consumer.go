@@ -170,59 +170,76 @@ func (c *Consumer) pass(ctx context.Context, fold *stream.Fold, from, to int64, 
 const lull = 3 * time.Millisecond
 
 // Follow brings what is appended from an offset on, until the mark of this
-// incarnation's producer says that the comparison is in the log. It returns the
-// offset behind it.
-func (c *Consumer) Follow(ctx context.Context, from int64) (next int64, err error) {
-	err = c.tail(ctx, from, func(r *topology.Record) bool {
-		next = r.Offset + 1
-		return r.Kind == topology.Listed && r.Writer == c.Incarnation
-	}, nil)
-	return next, err
+// incarnation's producer says that the comparison is in the log.
+func (c *Consumer) Follow(ctx context.Context, from int64) error {
+	return c.tail(ctx, from, &once{c})
 }
 
-// tail applies records as they come, until one is the last; idle is called whenever
-// everything that was there is done.
-func (c *Consumer) tail(ctx context.Context, from int64, last func(*topology.Record) bool, idle func() error) error {
+// follower is told what tail meets.
+type follower interface {
+	// node is a record of a node that is taken now.
+	node(*kgo.Record)
+	// control is a control record; last ends tail.
+	control(context.Context, *topology.Record) (last bool, err error)
+	// idle: nothing more is there for the moment.
+	idle(context.Context) error
+}
+
+// once follows one comparison of the source.
+type once struct{ *Consumer }
+
+func (o *once) node(*kgo.Record) {}
+
+func (o *once) control(ctx context.Context, r *topology.Record) (last bool, err error) {
+	if r.Kind != topology.Listed || r.Writer != o.Incarnation {
+		return false, nil
+	}
+	return true, o.writer.drain(ctx)
+}
+
+func (o *once) idle(ctx context.Context) error {
+	o.writer.flush(ctx)
+	return nil
+}
+
+// tail applies records as they come.
+func (c *Consumer) tail(ctx context.Context, from int64, f follower) error {
 	t, err := c.Log.Tail(c.Topics.Changes, 0, from)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
 	for {
-		recs, err := c.next(ctx, t, idle)
+		recs, err := c.next(ctx, t, f)
 		if err != nil {
 			return err
 		}
 		for _, k := range recs {
+			if topology.IsControl(string(k.Key)) {
+				if r, err := topology.Decode(k); err == nil {
+					if last, err := f.control(ctx, &r); last || err != nil {
+						return err
+					}
+					continue
+				}
+			}
+			f.node(k)
 			if _, _, err := c.take(ctx, k, false); err != nil {
 				return err
-			}
-			if !topology.IsControl(string(k.Key)) {
-				continue
-			}
-			if r, err := topology.Decode(k); err == nil && last(&r) {
-				return c.writer.drain(ctx)
 			}
 		}
 	}
 }
 
 // next waits for records; what is gathered so far is not kept waiting with it.
-func (c *Consumer) next(ctx context.Context, t *stream.Tail, idle func() error) ([]*kgo.Record, error) {
+func (c *Consumer) next(ctx context.Context, t *stream.Tail, f follower) ([]*kgo.Record, error) {
 	soon, cancel := context.WithTimeout(ctx, lull)
 	recs, err := t.Next(soon)
 	cancel()
 	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 		return recs, err
 	}
-	if idle == nil {
-		c.writer.flush(ctx)
-		return t.Next(ctx)
-	}
-	if err := c.writer.drain(ctx); err != nil {
-		return nil, err
-	}
-	if err := idle(); err != nil {
+	if err := f.idle(ctx); err != nil {
 		return nil, err
 	}
 	return t.Next(ctx)

@@ -119,6 +119,31 @@ func (r *report) fail(f Failure) {
 	}
 }
 
+// succeeded forgets that a node had failed.
+func (r *report) succeeded(path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.failed[path] {
+		return
+	}
+	delete(r.failed, path)
+	r.Failed--
+	r.Failures = slices.DeleteFunc(r.Failures, func(f Failure) bool { return f.Path == path })
+}
+
+// reset forgets what failed: everything is compared anew.
+func (r *report) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Failed, r.Failures, r.failed = 0, nil, nil
+}
+
+func (r *report) failing() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Failed
+}
+
 // snapshot for whoever looks.
 func (r *report) snapshot() Report {
 	r.mu.Lock()
@@ -130,3 +155,13 @@ func (r *report) snapshot() Report {
 
 // keyOf a node in the log.
 func keyOf(path string) string { return topology.NodeKey(path).String() }
+
+// Passing tells whether a failure for that reason may be gone at the next attempt
+// without anybody doing anything about it.
+func Passing(reason string) bool {
+	switch reason {
+	case ReasonConflict, ReasonDifferent, ReasonParentMissing, ReasonNotEmpty:
+		return true
+	}
+	return false
+}

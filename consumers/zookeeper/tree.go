@@ -13,6 +13,8 @@ import (
 type tree struct {
 	mu    sync.Mutex
 	nodes map[string]*node
+	// wanted is how many of them the log wants.
+	wanted int64
 }
 
 type node struct {
@@ -43,21 +45,39 @@ func (t *tree) get(path string) (node, bool) {
 func (t *tree) put(path string, n *node) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.count(t.nodes[path], -1)
 	t.nodes[path] = n
+	t.count(n, 1)
 }
 
 func (t *tree) change(path string, fn func(*node)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n := t.nodes[path]; n != nil {
+		t.count(n, -1)
 		fn(n)
+		t.count(n, 1)
 	}
 }
 
 func (t *tree) remove(path string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.count(t.nodes[path], -1)
 	delete(t.nodes, path)
+}
+
+func (t *tree) count(n *node, by int64) {
+	if n != nil && n.wanted {
+		t.wanted += by
+	}
+}
+
+// wantedNodes is how many there are that the log wants.
+func (t *tree) wantedNodes() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.wanted
 }
 
 func (t *tree) size() int64 {

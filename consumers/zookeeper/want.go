@@ -127,6 +127,7 @@ func (c *Consumer) done(o *op, res Result, version int32) {
 	c.written[o.Path] = res != Deleted
 	c.mu.Unlock()
 	c.report.count(res)
+	c.report.succeeded(o.Path)
 	c.note(o, res, nil)
 }
 

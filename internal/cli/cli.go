@@ -85,7 +85,7 @@ Volume data is not replicated: objects are, what is on disks is not.
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), recoverCommand(), resumeCommand(), rehearseCommand(), replayCommand(), statusCommand(), auditCommand(), versionCommand(), demoCommand())
+	root.AddCommand(runCommand(), recoverCommand(), resumeCommand(), rehearseCommand(), replayCommand(), statusCommand(), auditCommand(), syncCommand(), versionCommand(), demoCommand())
 	root.SuggestionsMinimumDistance = 2
 	root.SetVersionTemplate(versionLine())
 	root.CompletionOptions.HiddenDefaultCmd = true

@@ -6,7 +6,6 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/manifest"
 	"github.com/afterimage-dr/afterimage/internal/pipeline"
 	"github.com/afterimage-dr/afterimage/internal/recovery"
-	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
 // manifests are the files run was given.
@@ -48,34 +47,11 @@ func (m *manifests) watch(ctx context.Context, p *pipeline.Pipeline, jobs *recov
 func syncsOf(set *manifest.Set) ([]pipeline.LiveSync, error) {
 	var out []pipeline.LiveSync
 	for _, ls := range set.LiveSynchronizations {
-		source, err := set.RESTConfig(set.Source(ls))
+		sync, err := pipeline.LiveSyncOf(set, ls)
 		if err != nil {
 			return nil, err
 		}
-		destination, err := set.RESTConfig(set.Destination(ls))
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, pipeline.LiveSync{
-			Settings: set.SettingsFor(ls), Generation: ls.Generation,
-			Source: source, Destination: destination, Bucket: set.BucketOptions(set.Bucket(ls)), LogLevels: logLevels(ls.Spec.Config.Components),
-		})
+		out = append(out, sync)
 	}
 	return out, nil
-}
-
-func logLevels(c v1alpha1.Components) map[string]string {
-	out := map[string]string{}
-	for name, component := range map[string]*v1alpha1.Component{
-		pipeline.EventsListener: c.EventsListener,
-		pipeline.Processor:      c.Processor,
-		pipeline.Synchronizer:   c.Synchronizer,
-		pipeline.Reconciler:     c.Reconciler,
-		pipeline.Archiver:       c.Processor, // whose sibling it is; the documented contract names no other
-	} {
-		if component != nil {
-			out[name] = component.LogLevel
-		}
-	}
-	return out
 }

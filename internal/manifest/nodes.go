@@ -33,7 +33,7 @@ func (c *checker) nodes(it *item, a *automation) Errors {
 			"Database %s and Database %s (sourceName) lead to the same tree of the same ensemble, %s%s: expected two ensembles, or two trees of one that do not overlap",
 			config.DestinationName, config.SourceName, strings.Join(destination.Servers, ","), treeOf(destination, root))))
 	}
-	return append(errs, it.fieldErrors(validateNodes(config, a.path))...)
+	return append(errs, it.fieldErrors(ValidateConfig(config, a.path))...)
 }
 
 // validateNodes checks what needs no other object.

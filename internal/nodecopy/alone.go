@@ -27,9 +27,20 @@ var here = struct {
 	trees map[string]chan struct{}
 }{trees: map[string]chan struct{}{}}
 
+// tenure is how long somebody works on a tree.
+type tenure int
+
+const (
+	// once: until fn returns.
+	once tenure = iota
+	// forever: until the context ends; fn is called again whenever the tree was lost to
+	// another process and came back.
+	forever
+)
+
 // exclusively runs fn while nobody else works on the tree: neither here nor in
 // another process with the same log (guarantee 4: changes has one writer).
-func exclusively(ctx context.Context, o Options, fn func(context.Context) error) error {
+func exclusively(ctx context.Context, o Options, how tenure, fn func(context.Context) error) error {
 	release, err := occupy(ctx, o.Topics.Changes)
 	if err != nil {
 		return err
@@ -41,9 +52,12 @@ func exclusively(ctx context.Context, o Options, fn func(context.Context) error)
 	began := false
 	g := stream.Group{
 		Client: o.Log, Name: strings.TrimSuffix(o.Topics.Changes, "changes") + component, Topic: o.Topics.Changes,
-		InstanceID: o.InstanceID, Session: cmp.Or(o.Session, DefaultSession), Leave: true, Logger: o.Logger,
+		InstanceID: o.InstanceID, Session: cmp.Or(o.Session, DefaultSession), Leave: how == once, Logger: o.Logger,
 	}
 	g.Run = func(ctx context.Context, _ *stream.Assignment) error {
+		if how == forever {
+			return fn(ctx)
+		}
 		if began {
 			<-ctx.Done() // once; the partition was lost and came back
 			return nil
@@ -60,7 +74,7 @@ func exclusively(ctx context.Context, o Options, fn func(context.Context) error)
 		return err
 	}
 	if !began {
-		return ctx.Err()
+		return ctx.Err() // for once and for ever alike: ctx has ended
 	}
 	return result
 }

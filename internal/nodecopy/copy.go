@@ -76,7 +76,7 @@ func Run(ctx context.Context, o Options) (result *Result, err error) {
 	if err := Ensure(ctx, o.Log, o.Topics, o.Embedded); err != nil {
 		return nil, err
 	}
-	err = exclusively(ctx, o, func(ctx context.Context) error {
+	err = exclusively(ctx, o, once, func(ctx context.Context) error {
 		result, err = o.copy(ctx)
 		return err
 	})
@@ -173,7 +173,6 @@ func (c *copier) through(ctx context.Context) (found *producer.Result, err error
 		return nil, err
 	}
 	g, inner := errgroup.WithContext(ctx)
-	loaded := make(chan struct{})
 	g.Go(func() (err error) {
 		if err := c.in.Load(inner); err != nil {
 			return err
@@ -185,12 +184,10 @@ func (c *copier) through(ctx context.Context) (found *producer.Result, err error
 		if err := c.out.Load(inner); err != nil {
 			return wrap("destination", err)
 		}
-		close(loaded)
 		if err := c.out.Replay(inner, b.End); err != nil {
 			return wrap("destination", err)
 		}
-		_, err := c.out.Follow(inner, b.End)
-		return wrap("destination", err)
+		return wrap("destination", c.out.Follow(inner, b.End))
 	})
 	if err := g.Wait(); err != nil {
 		return found, err

@@ -40,6 +40,8 @@ type LogOptions struct {
 	// Brokers (host:port) of Kafka or Redpanda; none: the embedded log of DataDir.
 	Brokers []string
 	DataDir string
+	// Create makes the data directory, and the embedded log in it, where there is none.
+	Create bool
 	// Output takes the log lines; nil: none.
 	Output io.Writer
 	Level  slog.Level
@@ -74,11 +76,11 @@ func OpenLog(o LogOptions) (_ *LogAccess, err error) {
 		}
 	}()
 	dial := stream.Brokers(o.Brokers...)
-	if err := a.hold(o.DataDir); err != nil && len(o.Brokers) == 0 {
+	if err := a.hold(o.DataDir, o.Create); err != nil && len(o.Brokers) == 0 {
 		return nil, err
 	}
 	if len(o.Brokers) == 0 {
-		if dial, err = a.embedded(o.DataDir); err != nil {
+		if dial, err = a.embedded(o.DataDir, o.Create); err != nil {
 			return nil, err
 		}
 	}
@@ -92,8 +94,8 @@ func OpenLog(o LogOptions) (_ *LogAccess, err error) {
 }
 
 // hold takes the data directory if nobody has it.
-func (a *LogAccess) hold(path string) error {
-	if !exists(filepath.Join(path, instanceFile)) {
+func (a *LogAccess) hold(path string, create bool) error {
+	if !create && !exists(filepath.Join(path, instanceFile)) {
 		return fmt.Errorf("data directory %s: there is no log: \"afterimage run\" has not run with it; name its --data-dir, or the --brokers it uses", path)
 	}
 	dir, err := openDataDir(path)
@@ -110,10 +112,10 @@ func (a *LogAccess) hold(path string) error {
 
 // embedded dials the log of a data directory: one's own, or that of the process
 // that holds it.
-func (a *LogAccess) embedded(path string) (dial stream.Dial, err error) {
+func (a *LogAccess) embedded(path string, create bool) (dial stream.Dial, err error) {
 	a.Embedded = true
 	folder := filepath.Join(path, logDir)
-	if a.Alone && !exists(folder) {
+	if a.Alone && !create && !exists(folder) {
 		return dial, fmt.Errorf("data directory %s: there is no embedded log: its afterimage uses brokers; name them with --brokers", path)
 	}
 	if a.Floor, err = stream.HistoryFloorIn(folder); err != nil {
@@ -136,6 +138,10 @@ func (a *LogAccess) embedded(path string) (dial stream.Dial, err error) {
 	a.closers = append(a.closers, func() { _ = e.Close() })
 	return e.Dial(), nil
 }
+
+// Member names this command in consumer groups: as the process whose data directory
+// it has, or as nobody else.
+func (a *LogAccess) Member() string { return cmp.Or(a.Instance, "afterimage-"+random(4)) }
 
 // Close gives everything back.
 func (a *LogAccess) Close() {

@@ -68,6 +68,7 @@ func open(o Options, dir *dataDir, logger *slog.Logger) (_ *parts, closeAll func
 
 	shared := &shared{client: client, memory: memory, embedded: len(o.Brokers) == 0, instance: dir.instance, incarnation: random(8), session: cmp.Or(o.Session, DefaultSession)}
 	return &parts{
+		log: client,
 		ensure: func(ctx context.Context, t topology.Topics) ([]string, error) {
 			return shared.ensure(ctx, t, o.Partitions)
 		},

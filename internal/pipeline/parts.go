@@ -8,6 +8,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -19,6 +20,8 @@ type cluster interface {
 // parts is what a runner is made of: everything that reaches a server, so that
 // tests can put something else in its place.
 type parts struct {
+	// log is read by who watches a pass; nil in tests that have none.
+	log *stream.Client
 	// ensure finds or makes the topics of a LiveSynchronization.
 	ensure func(ctx context.Context, t topology.Topics) (warnings []string, err error)
 	// topicsPeriod, if set, is how often the topics are looked at.

@@ -39,6 +39,7 @@ type Pipeline struct {
 
 	mu        sync.Mutex
 	runners   map[string]*runner
+	passes    map[string]*Pass
 	before    map[string][]metav1.Condition // conditions as last reported
 	manifests status.Manifests
 	config    logging.State
@@ -60,7 +61,7 @@ func Start(ctx context.Context, o Options, syncs []LiveSync) (*Pipeline, error) 
 	}
 	p := &Pipeline{
 		options: o, parts: o.parts, dir: dir, close: func() {}, began: time.Now(),
-		runners: map[string]*runner{}, before: map[string][]metav1.Condition{},
+		runners: map[string]*runner{}, passes: map[string]*Pass{}, before: map[string][]metav1.Condition{},
 		manifests: status.Manifests{LoadedAt: time.Now()},
 	}
 	p.logger = logging.New(o.Output, o.Level, "run", "")
@@ -106,6 +107,9 @@ func (p *Pipeline) Apply(syncs []LiveSync) error {
 	}
 	var errs []error
 	for _, id := range slices.Sorted(maps.Keys(want)) {
+		if x := p.pass(id); x != nil {
+			x.displace()
+		}
 		r, err := start(p.ctx, p.parts, p.options.Level, want[id])
 		if err != nil {
 			errs = append(errs, fmt.Errorf("LiveSynchronization %s: %w", id, err))
@@ -151,6 +155,13 @@ func (p *Pipeline) Wait() error {
 			return fmt.Errorf("LiveSynchronization %s did not stop within %s; nothing is lost by ending it now", id, StopTimeout)
 		}
 	}
+	for _, x := range p.allPasses() {
+		select {
+		case <-x.over:
+		case <-limit:
+			return fmt.Errorf("the pass over %s did not stop within %s; nothing is lost by ending it now", x.id, StopTimeout)
+		}
+	}
 	p.close()
 	p.logger.Info("stopped")
 	p.dir.close()
@@ -161,6 +172,18 @@ func (p *Pipeline) snapshot() map[string]*runner {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.runners)
+}
+
+func (p *Pipeline) pass(id string) *Pass {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.passes[id]
+}
+
+func (p *Pipeline) allPasses() map[string]*Pass {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.passes)
 }
 
 // Status is what there is to know, now.

@@ -5,6 +5,7 @@ package status
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -26,6 +27,11 @@ type Process struct {
 	LiveSynchronizations []LiveSynchronization `json:"liveSynchronizations"`
 	// Recoveries of the manifests, in the order of their namespaces and names.
 	Recoveries []Recovery `json:"recoveries,omitempty"`
+	// SynchronizationPlans of the manifests, in the order of their namespaces and names.
+	SynchronizationPlans []SynchronizationPlan `json:"synchronizationPlans,omitempty"`
+	// Synchronizations of the manifests and of their plans, in the order in which
+	// they began.
+	Synchronizations []Synchronization `json:"synchronizations,omitempty"`
 }
 
 // Stream is the health of the log.
@@ -69,9 +75,49 @@ type Recovery struct {
 	Status              v1alpha1.RecoveryStatus `json:"status"`
 }
 
+// SynchronizationPlan is one of them with its status.
+type SynchronizationPlan struct {
+	Namespace string                             `json:"namespace"`
+	Name      string                             `json:"name"`
+	Schedule  string                             `json:"schedule"`
+	TimeZone  string                             `json:"timeZone,omitempty"`
+	Suspend   bool                               `json:"suspend"`
+	Status    v1alpha1.SynchronizationPlanStatus `json:"status"`
+}
+
+// Synchronization is one of them with its status.
+type Synchronization struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Plan that made it; empty for one of the manifests.
+	Plan string `json:"plan,omitempty"`
+	// Refused says why it is not run as the manifests have it.
+	Refused   string                         `json:"refused,omitempty"`
+	CreatedAt time.Time                      `json:"createdAt,omitzero"`
+	Status    v1alpha1.SynchronizationStatus `json:"status"`
+}
+
 // SortRecoveries puts them in the order of their namespaces and names.
 func SortRecoveries(all []Recovery) {
 	slices.SortFunc(all, func(a, b Recovery) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+// SortSynchronizations puts plans in the order of their namespaces and names, and runs
+// in the order of their namespaces and the times at which they began, those that did
+// not begin last.
+func SortSynchronizations(plans []SynchronizationPlan, runs []Synchronization) {
+	slices.SortFunc(plans, func(a, b SynchronizationPlan) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	began := func(s Synchronization) int64 {
+		if s.Status.StartTime == nil {
+			return math.MaxInt64
+		}
+		return s.Status.StartTime.Unix()
+	}
+	slices.SortFunc(runs, func(a, b Synchronization) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(began(a), began(b)), cmp.Compare(a.Name, b.Name))
 	})
 }

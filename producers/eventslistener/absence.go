@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -196,7 +197,13 @@ func (a *absence) judge(ctx context.Context, subject string, candidates []candid
 		return false, err
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	allowed := false
+	defer func() {
+		a.mu.Unlock()
+		if allowed {
+			a.lookAgain(subject) // at what else was confirmed with it
+		}
+	}()
 	of := tally{name: subject, missing: int64(len(candidates)), tracked: a.t.m.tracked(strings.TrimSuffix(subject, requestedSuffix)+"/") + unknown}
 	all := tally{name: "the LiveSynchronization", missing: of.missing + taken, tracked: a.t.m.tracked("") + unknown}
 	for other, b := range a.blocked {
@@ -229,8 +236,10 @@ func (a *absence) judge(ctx context.Context, subject string, candidates []candid
 		}
 	}
 	a.blocked[subject] = b
+	before := len(a.allowed)
 	a.confirm()
-	if allowed, ok := a.allowed[subject]; ok && allowed == sum {
+	allowed = len(a.allowed) > max(before, 1) // others than this one
+	if of, ok := a.allowed[subject]; ok && of == sum {
 		delete(a.allowed, subject)
 		a.t.log.WarnContext(ctx, "deleting what is missing in the source, as confirmed", "resource", subject, "objects", b.keys, "reason", reason)
 		return false, nil
@@ -256,14 +265,23 @@ func (a *absence) confirm() bool {
 func (a *absence) confirmed() {
 	a.mu.Lock()
 	ok := a.confirm()
+	a.mu.Unlock()
+	if ok {
+		a.lookAgain("")
+	}
+}
+
+// lookAgain has everything whose deletes are held back looked at again, but for
+// the subject that is being looked at.
+func (a *absence) lookAgain(but string) {
+	a.mu.Lock()
 	subjects := make([]string, 0, len(a.blocked))
 	for s := range a.blocked {
-		subjects = append(subjects, s)
+		if s != but {
+			subjects = append(subjects, s)
+		}
 	}
 	a.mu.Unlock()
-	if !ok {
-		return
-	}
 	for _, lf := range a.t.everyLife() {
 		for _, s := range subjects {
 			if lf.subject == s {
@@ -377,13 +395,16 @@ func (a *absence) takenAlong(subject string, candidates []candidate) (int64, err
 func (a *absence) blockedMessage() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.blocked) == 0 {
+	reasons := make([]string, 0, len(a.blocked))
+	for subject, b := range a.blocked {
+		if sum, ok := a.allowed[subject]; !ok || sum != b.sum { // else it was confirmed and is on its way
+			reasons = append(reasons, b.reason)
+		}
+	}
+	if len(reasons) == 0 {
 		return ""
 	}
-	reasons := make([]string, 0, len(a.blocked))
-	for _, b := range a.blocked {
-		reasons = append(reasons, b.reason)
-	}
+	slices.Sort(reasons)
 	token, _ := json.Marshal(a.token()) // a string always marshals
 	return fmt.Sprintf("%s. Nothing is deleted. If these objects are really gone, confirm it with the annotation afterimage.io/confirm-prune: %s",
 		strings.Join(reasons, "; "), token)

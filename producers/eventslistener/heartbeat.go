@@ -25,6 +25,7 @@ func (t *term) beat(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
+		case <-t.l.hurry:
 		}
 	}
 }

@@ -96,12 +96,23 @@ type Listener struct {
 	elects bool  // elected
 	// counts survive terms; see Counters.
 	counts counters
+	// hurry asks for a heartbeat before its time.
+	hurry chan struct{}
 }
 
 // New makes a listener; Run starts it.
 func New(o Options) *Listener {
 	o.setDefaults()
-	return &Listener{opts: o, log: o.Logger}
+	return &Listener{opts: o, log: o.Logger, hurry: make(chan struct{}, 1)}
+}
+
+// Beat asks for a heartbeat now, for who waits to see one arrive; several
+// requests are one, and one that is not elected keeps it for when it is.
+func (l *Listener) Beat() {
+	select {
+	case l.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // Run takes part in the election until ctx ends, and works while elected.

@@ -88,12 +88,22 @@ type Reconciler struct {
 
 	mu     sync.Mutex
 	status status
+	// trigger asks for a comparison before its time.
+	trigger chan struct{}
 }
 
 // New makes a reconciler; Run starts it.
 func New(o Options) *Reconciler {
 	o.setDefaults()
-	return &Reconciler{opts: o, log: o.Logger, source: o.Source.Metadata(), destination: o.Destination.Metadata()}
+	return &Reconciler{opts: o, log: o.Logger, source: o.Source.Metadata(), destination: o.Destination.Metadata(), trigger: make(chan struct{}, 1)}
+}
+
+// Resync compares now, or as soon as this member is elected.
+func (r *Reconciler) Resync() {
+	select {
+	case r.trigger <- struct{}{}:
+	default:
+	}
 }
 
 // Run takes part in the election until ctx ends, and compares while elected: a

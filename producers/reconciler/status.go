@@ -27,14 +27,22 @@ type Counters struct {
 	Requested, Comparisons, Failures int
 }
 
+// LastComparison is when the last complete one began, and how many objects it
+// found only in the destination; zero: there was none yet.
+func (r *Reconciler) LastComparison() (began time.Time, orphans int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status.comparedAt, r.status.counters.Orphans
+}
+
 // status is what is known to Report.
 type status struct {
 	elected bool
 	// next comparison; off: none is due.
 	next time.Time
 	off  bool
-	// lastResync is when the last complete comparison ended.
-	lastResync time.Time
+	// lastResync is when the last complete comparison ended, comparedAt when it began.
+	lastResync, comparedAt time.Time
 	// err of the last comparison, since when.
 	err      error
 	errSince time.Time
@@ -85,7 +93,7 @@ func (t *term) note(p *pass, err error, began time.Time) {
 		s.blocked = p.blocked
 		if !p.more {
 			c.Comparisons++
-			s.lastResync = now
+			s.lastResync, s.comparedAt = now, began
 		}
 	})
 }

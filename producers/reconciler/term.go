@@ -74,6 +74,9 @@ func (t *term) serve(ctx context.Context) {
 			t.look(ctx)
 		case <-timer:
 			t.compare(ctx, s)
+		case <-t.trigger:
+			t.failing = nil // everything, whatever failed before
+			t.compare(ctx, s)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -18,6 +19,8 @@ type index struct {
 	nodes map[string]entry
 	// round is the comparison that goes on: what it has not seen at its end is gone.
 	round int
+	// verified is up to when the log is known to hold everything.
+	verified time.Time
 }
 
 type entry struct {
@@ -37,8 +40,11 @@ func loadIndex(ctx context.Context, log *stream.Client, topic string) (*index, e
 	}
 	err = log.Read(ctx, topic, 0, b.Start, b.End, func(k *kgo.Record) error {
 		r, err := topology.Decode(k)
-		if err != nil || r.Kind != topology.Object {
-			return nil // not ours, or not about a node; the consumer counts it
+		if err != nil {
+			return nil // not ours
+		}
+		if r.Kind == topology.Heartbeat {
+			x.verified = r.VerifiedAt
 		}
 		path, ok := topology.NodePath(r.Key)
 		switch {
@@ -77,6 +83,13 @@ func (x *index) note(path, hash string, m *topology.NodeMeta) (op topology.Op, c
 	return "", false
 }
 
+func (x *index) has(path string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, known := x.nodes[path]
+	return known
+}
+
 // remove tells whether the log had the node.
 func (x *index) remove(path string) bool {
 	x.mu.Lock()
@@ -100,20 +113,6 @@ func (x *index) unseen(asked func(path string) bool) (paths []string, tracked in
 		}
 	}
 	return paths, tracked
-}
-
-// below are the nodes at and below a path, children first.
-func (x *index) below(path string) []string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var out []string
-	for p := range x.nodes {
-		if topology.NodeWithin(p, path) {
-			out = append(out, p)
-		}
-	}
-	childrenFirst(out)
-	return out
 }
 
 // childrenFirst sorts paths so that a node comes after everything below it: its path

@@ -110,7 +110,7 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 		return nil, err
 	}
 	result.Nodes = p.read.Load()
-	return result, p.listed(ctx, started, len(result.Refused) == 0 && result.Blocked == nil)
+	return result, p.listed(ctx, started, result)
 }
 
 // found appends a node that differs from the log. It is called in parallel.
@@ -174,12 +174,23 @@ func (p *Producer) failed() error {
 	return p.failure
 }
 
+// mostRefused paths are named in the log; with more, nothing is concluded about any.
+const mostRefused = 1000
+
 // listed waits until everything is in the log and marks that it is.
-func (p *Producer) listed(ctx context.Context, at time.Time, fresh bool) error {
+func (p *Producer) listed(ctx context.Context, at time.Time, result *Result) error {
+	fresh := len(result.Refused) == 0 && result.Blocked == nil
 	if err := errors.Join(p.Writer.Flush(ctx), p.failed()); err != nil {
 		return err
 	}
 	rec := topology.Record{Kind: topology.Listed, Key: topology.ControlKey(topology.Listed, "zookeeper/v1/nodes"), Writer: p.Incarnation, ObservedAt: time.Now().UTC()}
-	rec.Body, _ = json.Marshal(topology.ListedBody{Fresh: fresh, At: at}) // plain data always marshals
+	body := topology.ListedBody{Fresh: fresh, At: at}
+	for _, r := range result.Refused {
+		body.Refused = append(body.Refused, r.Path)
+	}
+	if len(body.Refused) > mostRefused {
+		body.Refused, body.Unsure = nil, true
+	}
+	rec.Body, _ = json.Marshal(body) // plain data always marshals
 	return p.Writer.AppendSync(ctx, rec.Encode(p.Changes, 0))
 }

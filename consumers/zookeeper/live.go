@@ -1,0 +1,150 @@
+package zookeeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/afterimage-dr/afterimage/internal/breaker"
+	"github.com/afterimage-dr/afterimage/internal/ensemble"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// RetryEvery is how often nodes that could not be brought are tried again, with
+// everything compared.
+const RetryEvery = time.Minute
+
+// Standing is how a live Consumer stands.
+type Standing struct {
+	// Nodes that the destination holds as they must be, and Failures.
+	Nodes int64
+	Report
+	// VerifiedAt is up to when the source is known to be brought here.
+	VerifiedAt time.Time
+	// ComparedAt is when everything was compared last, and SyncedAt when something was
+	// written last.
+	ComparedAt, SyncedAt time.Time
+	// Behind is since when something is known to be missing here; zero: nothing is.
+	Behind time.Time
+	// Blocked says which deletes wait for a person.
+	Blocked *breaker.PathsError
+}
+
+// Live brings what is appended for as long as ctx lives: first everything, then every
+// record as it comes. A complete comparison of the source in the log has the destination
+// compared, too.
+func (c *Consumer) Live(ctx context.Context, say func(Standing)) error {
+	b, err := c.Log.Bounds(ctx, c.Topics.Changes, 0)
+	if err != nil {
+		return err
+	}
+	l := &living{Consumer: c, next: b.End, say: say}
+	l.standing.Behind = time.Now()
+	if err := l.compare(ctx, nil); err != nil {
+		return err
+	}
+	return c.tail(ctx, b.End, l)
+}
+
+// living is a live Consumer's way through the log.
+type living struct {
+	*Consumer
+	next     int64 // behind the last record that was taken
+	standing Standing
+	say      func(Standing)
+}
+
+func (l *living) node(k *kgo.Record) {
+	l.next = k.Offset + 1
+	if l.standing.Behind.IsZero() {
+		l.standing.Behind = k.Timestamp
+		l.tell()
+	}
+}
+
+// control does what a control record asks for.
+func (l *living) control(ctx context.Context, r *topology.Record) (last bool, err error) {
+	l.next = r.Offset + 1
+	switch r.Kind {
+	case topology.Heartbeat:
+		if err := l.writer.drain(ctx); err != nil {
+			return false, err
+		}
+		l.standing.VerifiedAt = r.VerifiedAt
+		if l.Writer != nil {
+			out := *r
+			out.Writer = l.Incarnation
+			l.Writer.Append(ctx, out.Encode(l.Topics.Outcomes, 0), func(*kgo.Record, error) {})
+		}
+	case topology.Listed:
+		var body topology.ListedBody
+		if err := json.Unmarshal(r.Body, &body); err != nil {
+			return false, nil // of another version: it says nothing to us
+		}
+		return false, l.compare(ctx, &body)
+	}
+	return false, nil
+}
+
+// compare makes the destination what the log wants; with a complete listing of the
+// source behind it also what only the destination has is deleted.
+func (l *living) compare(ctx context.Context, listing *topology.ListedBody) error {
+	if err := l.writer.drain(ctx); err != nil {
+		return err
+	}
+	l.report.reset()
+	if err := l.Load(ctx); err != nil {
+		return err
+	}
+	if err := l.Replay(ctx, l.next); err != nil {
+		return err
+	}
+	if listing != nil && !listing.Unsure {
+		var refused []ensemble.Refusal
+		for _, path := range listing.Refused {
+			refused = append(refused, ensemble.Refusal{Path: path, Err: errNotPermitted})
+		}
+		err := l.Prune(ctx, refused)
+		l.standing.Blocked = nil
+		if err != nil && !errors.As(err, &l.standing.Blocked) {
+			return err
+		}
+	}
+	if err := l.Finish(ctx); err != nil {
+		return err
+	}
+	l.standing.ComparedAt, l.standing.Behind = time.Now(), time.Time{}
+	l.tell()
+	return nil
+}
+
+var errNotPermitted = errors.New("not permitted: the node's access control list does not allow it to this user")
+
+// idle brings to an end what was begun.
+func (l *living) idle(ctx context.Context) error {
+	if err := errors.Join(l.writer.drain(ctx), l.setACLs(ctx)); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	if len(l.written) > 0 {
+		l.standing.SyncedAt = time.Now()
+		l.written = map[string]bool{} // the next comparison reads it back
+	}
+	l.mu.Unlock()
+	if l.report.failing() > 0 && time.Since(l.standing.ComparedAt) > RetryEvery {
+		return l.compare(ctx, nil)
+	}
+	l.standing.Behind = time.Time{}
+	l.tell()
+	return nil
+}
+
+func (l *living) tell() {
+	s := l.standing
+	s.Report = l.report.snapshot()
+	s.Nodes = l.tree.wantedNodes()
+	l.say(s)
+}
