@@ -119,6 +119,18 @@ func (r *report) fail(f Failure) {
 	}
 }
 
+// mended forgets the failure of a node.
+func (r *report) mended(path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.failed[path] {
+		return
+	}
+	delete(r.failed, path)
+	r.Failed--
+	r.Failures = slices.DeleteFunc(r.Failures, func(f Failure) bool { return f.Path == path })
+}
+
 // snapshot for whoever looks.
 func (r *report) snapshot() Report {
 	r.mu.Lock()

@@ -35,6 +35,7 @@ func exclusively(ctx context.Context, o Options, fn func(context.Context) error)
 		return err
 	}
 	defer release()
+	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var result error
@@ -50,7 +51,7 @@ func exclusively(ctx context.Context, o Options, fn func(context.Context) error)
 		}
 		began = true
 		result = fn(ctx)
-		if result != nil && ctx.Err() != nil {
+		if result != nil && ctx.Err() != nil && outer.Err() == nil {
 			result = errors.Join(errors.New("another process took this tree over"), result)
 		}
 		cancel()
