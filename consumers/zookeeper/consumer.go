@@ -266,7 +266,7 @@ func (c *Consumer) Prune(ctx context.Context, refused []ensemble.Refusal) error 
 		return err
 	}
 	for _, path := range gone {
-		if err := c.unwant(ctx, path, topology.Version{}); err != nil {
+		if err := c.unwant(ctx, path, &topology.Record{}); err != nil {
 			return err
 		}
 	}

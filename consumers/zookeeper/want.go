@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -15,9 +16,11 @@ import (
 // op is one thing to be done to a node.
 type op struct {
 	ensemble.Op
-	meta    topology.NodeMeta
-	hash    string
-	version topology.Version
+	meta topology.NodeMeta
+	hash string
+	// version of the record that asks for it, and when what it says was observed.
+	version  topology.Version
+	observed time.Time
 	// created: the node was made for this, whatever became of the answer.
 	created bool
 	// unsure: the node is not as the request takes it to be; it is read first.
@@ -45,7 +48,7 @@ func (c *Consumer) take(ctx context.Context, k *kgo.Record, patience bool) (wait
 	if r.Op != topology.Delete {
 		c.report.skip(path)
 	}
-	return false, true, c.unwant(ctx, path, r.Version)
+	return false, true, c.unwant(ctx, path, &r)
 }
 
 // want makes the destination hold a node.
@@ -53,7 +56,7 @@ func (c *Consumer) want(ctx context.Context, path string, r *topology.Record, pa
 	if err := c.writer.await(ctx, path); err != nil {
 		return false, false, err
 	}
-	o := &op{Op: ensemble.Op{Kind: topology.Create, Path: path, Data: r.NodeData()}, hash: r.Hash, version: r.Version}
+	o := &op{Op: ensemble.Op{Kind: topology.Create, Path: path, Data: r.NodeData()}, hash: r.Hash, version: r.Version, observed: r.ObservedAt}
 	if r.Node != nil {
 		o.meta = *r.Node
 	}
@@ -95,8 +98,9 @@ func (c *Consumer) change(ctx context.Context, o *op, n *node) error {
 	return nil
 }
 
-// unwant removes a node from the destination.
-func (c *Consumer) unwant(ctx context.Context, path string, version topology.Version) error {
+// unwant removes a node from the destination, because a record says so or no record
+// names it.
+func (c *Consumer) unwant(ctx context.Context, path string, r *topology.Record) error {
 	if err := c.writer.await(ctx, path); err != nil {
 		return err
 	}
@@ -108,7 +112,7 @@ func (c *Consumer) unwant(ctx context.Context, path string, version topology.Ver
 	c.mu.Lock()
 	delete(c.acls, path)
 	c.mu.Unlock()
-	return c.writer.add(ctx, &op{Op: ensemble.Op{Kind: topology.Delete, Path: path, Version: n.version}, version: version})
+	return c.writer.add(ctx, &op{Op: ensemble.Op{Kind: topology.Delete, Path: path, Version: n.version}, version: r.Version, observed: r.ObservedAt})
 }
 
 // done takes in what was done to a node. version is that of its data now.

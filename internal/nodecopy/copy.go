@@ -224,7 +224,10 @@ func (c *copier) finish(ctx context.Context, refused []ensemble.Refusal) error {
 	if err != nil && !errors.As(err, &blocked) {
 		return wrap("destination", err)
 	}
-	return errors.Join(err, wrap("destination", c.out.Finish(ctx)))
+	if finishErr := c.out.Finish(ctx); finishErr != nil {
+		return errors.Join(err, wrap("destination", finishErr))
+	}
+	return errors.Join(err, c.out.Passed(ctx))
 }
 
 // wrap says which side an error is of.

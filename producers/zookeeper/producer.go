@@ -110,6 +110,11 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 		return nil, err
 	}
 	result.Nodes = p.read.Load()
+	if !watch {
+		if err := p.looked(ctx, started); err != nil {
+			return nil, err
+		}
+	}
 	return result, p.listed(ctx, started, result)
 }
 
