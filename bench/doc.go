@@ -3,7 +3,7 @@
 // checks that both ended equal. Quote its ratios, not its seconds: both sides
 // share the machine with two API servers, and machines differ.
 //
-//	go run ./bench [-rounds 3] [-objects 5000] [-memory 10000,50000] [-only cold,bucket,recover,lag,resync,history,memory]
+//	go run ./bench [-rounds 3] [-objects 5000] [-memory 10000,50000] [-only cold,bucket,recover,lag,resync,history,memory,zookeeper]
 //
 // The rows:
 //
@@ -26,5 +26,16 @@
 //     100,000 events over 10,000 keys in the embedded log, over one LIST of 10,000
 //     such objects; and, in seconds, the audit of one object in a log of 1,000,000
 //     changes and as many outcomes.
+//   - zookeeper: copying trees between two ZooKeeper servers, at loopback and 20 ms
+//     away. Afterimage (afterimage sync, the whole process, its log on disk) over a
+//     client that creates the same nodes in the same transactions, once from memory
+//     ("bare creations", which leaves out that a copy has to read its source) and
+//     once after reading the source ("bare copy"); how many times as fast it is as
+//     zk-shell's recursive cp; and a run that finds nothing to do over reading both
+//     trees once. One would look for a comparison with zkcopy first
+//     (github.com/ksprojects/zkcopy), but no package registry has it: Maven Central
+//     knows no com.github.ksprojects:zkcopy, PyPI, npm, crates.io and the Go proxy
+//     have no port of it. zk-shell is what PyPI has. It asks for one node after the
+//     other, so it is no substitute: zkcopy has many requests in flight.
 //   - memory: anonymous resident memory (RssAnon) with 50,000 objects over 10,000.
 package main

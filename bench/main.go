@@ -35,7 +35,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each comparison, alternating")
 	flag.IntVar(&o.objects, "objects", 5000, "ConfigMaps of 1 KiB for the cold convergence")
 	flag.StringVar(&memory, "memory", "10000,50000", "object counts to compare memory at")
-	flag.StringVar(&only, "only", "cold,bucket,recover,lag,resync,history,memory", "which rows")
+	flag.StringVar(&only, "only", "cold,bucket,recover,lag,resync,history,memory,zookeeper", "which rows")
 	flag.Parse()
 	for n := range strings.SplitSeq(memory, ",") {
 		v, err := strconv.Atoi(n)
@@ -65,7 +65,7 @@ func (b *bench) all(ctx context.Context) ([]row, error) {
 	for _, section := range []struct {
 		name string
 		run  func(context.Context) ([]row, error)
-	}{{"cold", b.cold}, {"bucket", b.bucket}, {"recover", b.recover}, {"lag", b.lag}, {"resync", b.resync}, {"history", b.history}, {"memory", b.memory}} {
+	}{{"cold", b.cold}, {"bucket", b.bucket}, {"recover", b.recover}, {"lag", b.lag}, {"resync", b.resync}, {"history", b.history}, {"memory", b.memory}, {"zookeeper", b.zookeeper}} {
 		if !slices.Contains(b.options.only, section.name) {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -43,6 +44,9 @@ func newBench(ctx context.Context, o options) (_ *bench, err error) {
 	b.binary = filepath.Join(b.dir, "afterimage")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "github.com/afterimage-dr/afterimage").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building: %w\n%s", err, out)
+	}
+	if !slices.ContainsFunc(o.only, func(section string) bool { return section != "zookeeper" }) {
+		return b, nil
 	}
 	say("starting two API servers")
 	var errs [2]error

@@ -39,3 +39,9 @@ func compared(name string, subject, baseline []time.Duration, unit time.Duration
 	r := ratios(subject, baseline)
 	return row{name, medianDuration(subject).Round(unit).String(), medianDuration(baseline).Round(unit).String(), fmt.Sprintf("%.2f", median(r)), spread(r), goal}
 }
+
+// faster tells how many times as fast as the baseline.
+func faster(name string, subject, baseline []time.Duration, goal string) row {
+	r := ratios(baseline, subject)
+	return row{name, medianDuration(subject).Round(time.Millisecond).String(), medianDuration(baseline).Round(time.Millisecond).String(), fmt.Sprintf("%.1f", median(r)), spread(r), goal}
+}

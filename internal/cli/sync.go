@@ -20,6 +20,7 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/pipeline"
 	"github.com/afterimage-dr/afterimage/internal/synchronization"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
+	"github.com/afterimage-dr/afterimage/topology"
 )
 
 // syncFlags are what sync is told.
@@ -115,31 +116,64 @@ func (f *syncFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	errOut := c.ErrOrStderr()
-	bar := newBar(errOut)
-	log, err := pipeline.OpenLog(pipeline.LogOptions{DataDir: f.dataDir, Brokers: f.brokers, Create: f.from == fromSource, Output: bar, Level: level})
-	if err != nil {
-		return err
-	}
-	defer log.Close()
 	ctx, cancel := signals(c.Context())
 	defer cancel()
+	bar := newBar(c.ErrOrStderr())
 	report := syncReport{Namespace: s.Namespace, Name: s.Name}
-	attempt, err := f.plugin(log, s, bar, &report, logging.New(bar, level, "sync", ""))(set, s)
+	plugin, done, err := f.plugin(ctx, s, bar, level, &report)
 	if err != nil {
 		return err
 	}
-	report.SynchronizationStatus = synchronization.Execute(ctx, s, attempt, synchronization.ExecuteOptions{Logger: logging.New(bar, level, "sync", "")})
+	attempt, err := plugin(set, s)
+	if err != nil {
+		return errors.Join(err, done())
+	}
+	report.SynchronizationStatus = synchronization.Execute(ctx, s, attempt, synchronization.ExecuteOptions{
+		Logger: logging.New(bar, level, "sync", ""), Report: bar.run,
+	})
 	bar.end()
-	return f.print(ctx, c.OutOrStdout(), &report)
+	return errors.Join(f.print(ctx, c.OutOrStdout(), &report), done())
 }
 
-// plugin that runs it.
-func (f *syncFlags) plugin(log *pipeline.LogAccess, s *v1alpha1.Synchronization, bar *bar, report *syncReport, logger *slog.Logger) synchronization.Plugin {
-	return synchronization.ZooKeeper(synchronization.ZooKeeperOptions{
-		Log: log.Client, Embedded: log.Embedded, Instance: log.Member(), Confirmed: f.confirm, FromLog: f.from == fromLog,
-		Progress: bar.nodes, Logger: logger, Ended: func(r *nodecopy.Result) { report.Copy = r },
-	})
+// plugin that runs it, with what it needs opened.
+func (f *syncFlags) plugin(ctx context.Context, s *v1alpha1.Synchronization, bar *bar, level slog.Level, report *syncReport) (p synchronization.Plugin, done func() error, err error) {
+	if s.Spec.PluginName() == v1alpha1.PluginZooKeeper {
+		log, err := pipeline.OpenLog(pipeline.LogOptions{DataDir: f.dataDir, Brokers: f.brokers, Create: f.from == fromSource, Output: bar, Level: level})
+		if err != nil {
+			return nil, nil, err
+		}
+		return synchronization.ZooKeeper(synchronization.ZooKeeperOptions{
+			Log: log.Client, Embedded: log.Embedded, Instance: log.Member(), Confirmed: f.confirm, FromLog: f.from == fromLog,
+			Progress: bar.nodes, Logger: logging.New(bar, level, "sync", ""), Ended: func(r *nodecopy.Result) { report.Copy = r },
+		}), func() error { log.Close(); return nil }, nil
+	}
+	if f.from == fromLog {
+		return nil, nil, usageError{errors.New("--from log is for ZooKeeper: objects of a cluster are brought up by afterimage recover, or pushed again by afterimage replay")}
+	}
+	if f.confirm != "" {
+		s.Annotations = confirmed(s.Annotations, f.confirm)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	run, err := pipeline.Start(ctx, pipeline.Options{DataDir: f.dataDir, Brokers: f.brokers, Output: bar, Level: level, Version: Version()}, nil)
+	if err != nil {
+		cancel()
+		if errors.Is(err, pipeline.ErrInUse) {
+			err = fmt.Errorf("%w: give the Synchronization to that afterimage, among its manifests, or name another --data-dir", err)
+		}
+		return nil, nil, err
+	}
+	return synchronization.Kubernetes(synchronization.KubernetesOptions{Pipeline: run}), func() error { cancel(); return run.Wait() }, nil
+}
+
+// confirmed is what a person has annotated, by hand.
+func confirmed(annotations map[string]string, token string) map[string]string {
+	out := map[string]string{topology.MarkPrefix + "confirm-prune": token}
+	for k, v := range annotations {
+		if _, ok := out[k]; !ok {
+			out[k] = v
+		}
+	}
+	return out
 }
 
 // choose the one that is asked for.

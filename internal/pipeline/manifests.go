@@ -2,11 +2,19 @@ package pipeline
 
 import (
 	"github.com/afterimage-dr/afterimage/internal/manifest"
+	"github.com/afterimage-dr/afterimage/internal/nodecopy"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
 // LiveSyncOf is what to run for a LiveSynchronization of a set of manifests.
 func LiveSyncOf(set *manifest.Set, ls *v1alpha1.LiveSynchronization) (LiveSync, error) {
+	if ls.Spec.PluginName() == v1alpha1.PluginZooKeeper {
+		s := set.SettingsFor(ls)
+		nodes := nodecopy.LiveOptions{Resync: s.ResyncPeriod, Suspend: s.Suspend}
+		nodes.Confirmed = s.ConfirmPrune
+		err := nodes.Configure(set, ls.Namespace, &ls.Spec.Config)
+		return LiveSync{Settings: s, Generation: ls.Generation, Nodes: &nodes, LogLevels: logLevels(ls.Spec.Config.Components)}, err
+	}
 	source, err := set.RESTConfig(set.Source(ls))
 	if err != nil {
 		return LiveSync{}, err

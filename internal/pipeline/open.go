@@ -79,6 +79,13 @@ func open(o Options, dir *dataDir, logger *slog.Logger) (_ *parts, closeAll func
 		logger: func(process, consumerID string, level slog.Leveler) *slog.Logger {
 			return logging.New(o.Output, level, process, consumerID)
 		},
+		leveler: func(level string) slog.Leveler {
+			if l, err := logging.ParseLevel(level); err == nil && level != "" {
+				return l
+			}
+			return o.Level
+		},
+		nodes:     shared.nodes,
 		healthy:   client.Healthy,
 		factories: shared.factories(),
 	}, closeAll, nil

@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/client-go/rest"
 
+	"github.com/afterimage-dr/afterimage/internal/nodecopy"
 	"github.com/afterimage-dr/afterimage/internal/settings"
 	"github.com/afterimage-dr/afterimage/state/bucket"
 )
@@ -54,6 +55,9 @@ type LiveSync struct {
 	// Bucket of the originals; nil: none. New credentials take effect while it runs,
 	// another bucket restarts this LiveSynchronization's components.
 	Bucket *bucket.Options
+	// Nodes, of the plugin zookeeper-to-zookeeper-nodes, instead of all these: the trees
+	// and how to reach them. Any change restarts the copy.
+	Nodes *nodecopy.LiveOptions
 	// LogLevels by component (eventslistener, processor, synchronizer,
 	// reconciler, archiver); a component that is not named has Options.Level.
 	LogLevels map[string]string

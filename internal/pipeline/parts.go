@@ -8,6 +8,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/afterimage-dr/afterimage/internal/kube"
+	"github.com/afterimage-dr/afterimage/internal/nodecopy"
 	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/topology"
 )
@@ -30,6 +31,10 @@ type parts struct {
 	connect func(c *rest.Config) (cluster, *kube.Client, error)
 	// logger of a component.
 	logger func(process, consumerID string, level slog.Leveler) *slog.Logger
+	// leveler is the level of a name, or that of the process.
+	leveler func(level string) slog.Leveler
+	// nodes makes a live copy of ZooKeeper nodes.
+	nodes func(o nodecopy.LiveOptions, l *slog.Logger) *nodecopy.Live
 	// healthy tells whether the brokers answer.
 	healthy func() (bool, string)
 	// factories make the components, in the order of the pipeline.

@@ -38,11 +38,24 @@ type Pipeline struct {
 	apply sync.Mutex
 
 	mu        sync.Mutex
-	runners   map[string]*runner
+	runners   map[string]running
 	passes    map[string]*Pass
 	before    map[string][]metav1.Condition // conditions as last reported
 	manifests status.Manifests
 	config    logging.State
+}
+
+// running is a LiveSynchronization that runs, whatever its plugin.
+type running interface {
+	// reaches tells whether it can take these settings while it runs.
+	reaches(LiveSync) bool
+	configure(LiveSync)
+	// end stops it; ended is closed when it has.
+	end()
+	ended() <-chan struct{}
+	// describe it without its status, with what is to be warned of.
+	describe() (l status.LiveSynchronization, warnings []string)
+	facts(now time.Time, log status.Stream) facts
 }
 
 // Start opens the data directory, the log and the memory, and begins to run
@@ -61,7 +74,7 @@ func Start(ctx context.Context, o Options, syncs []LiveSync) (*Pipeline, error) 
 	}
 	p := &Pipeline{
 		options: o, parts: o.parts, dir: dir, close: func() {}, began: time.Now(),
-		runners: map[string]*runner{}, passes: map[string]*Pass{}, before: map[string][]metav1.Condition{},
+		runners: map[string]running{}, passes: map[string]*Pass{}, before: map[string][]metav1.Condition{},
 		manifests: status.Manifests{LoadedAt: time.Now()},
 	}
 	p.logger = logging.New(o.Output, o.Level, "run", "")
@@ -98,8 +111,8 @@ func (p *Pipeline) Apply(syncs []LiveSync) error {
 			delete(want, id)
 			continue
 		}
-		r.stop()
-		<-r.finish
+		r.end()
+		<-r.ended()
 		p.mu.Lock()
 		delete(p.runners, id)
 		delete(p.before, id)
@@ -110,7 +123,7 @@ func (p *Pipeline) Apply(syncs []LiveSync) error {
 		if x := p.pass(id); x != nil {
 			x.displace()
 		}
-		r, err := start(p.ctx, p.parts, p.options.Level, want[id])
+		r, err := p.start(want[id])
 		if err != nil {
 			errs = append(errs, fmt.Errorf("LiveSynchronization %s: %w", id, err))
 			continue
@@ -127,6 +140,14 @@ func (p *Pipeline) Apply(syncs []LiveSync) error {
 	p.manifests = status.Manifests{LoadedAt: time.Now()}
 	p.config.Working(p.logger, "manifests are valid again")
 	return nil
+}
+
+// start runs what its plugin asks for.
+func (p *Pipeline) start(l LiveSync) (running, error) {
+	if l.Nodes != nil {
+		return startNodes(p.ctx, p.parts, l), nil
+	}
+	return start(p.ctx, p.parts, p.options.Level, l)
 }
 
 // ConfigError notes that the manifests cannot be used as they are now: the last
@@ -149,7 +170,7 @@ func (p *Pipeline) Wait() error {
 	limit := time.After(StopTimeout)
 	for id, r := range p.snapshot() {
 		select {
-		case <-r.finish:
+		case <-r.ended():
 		case <-limit:
 			// The memory stays open: a component may still be using it.
 			return fmt.Errorf("LiveSynchronization %s did not stop within %s; nothing is lost by ending it now", id, StopTimeout)
@@ -168,7 +189,7 @@ func (p *Pipeline) Wait() error {
 	return nil
 }
 
-func (p *Pipeline) snapshot() map[string]*runner {
+func (p *Pipeline) snapshot() map[string]running {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.runners)
@@ -197,17 +218,12 @@ func (p *Pipeline) Status() status.Process {
 		s.Stream.Kind = "kafka"
 	}
 	s.Stream.Ready, s.Stream.Message = p.parts.healthy()
-	running := p.snapshot()
-	for _, id := range slices.Sorted(maps.Keys(running)) {
-		r := running[id]
-		set := r.live.Load()
-		r.mu.Lock()
-		s.Stream.Warnings = append(s.Stream.Warnings, r.warnings...)
-		r.mu.Unlock()
-		s.LiveSynchronizations = append(s.LiveSynchronizations, status.LiveSynchronization{
-			Namespace: set.Config.Namespace, Name: set.Config.Name, Suspend: set.Suspend, CreatedAt: r.began,
-			Status: p.statusOf(id, r, now, s.Stream),
-		})
+	all := p.snapshot()
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		l, warnings := all[id].describe()
+		s.Stream.Warnings = append(s.Stream.Warnings, warnings...)
+		l.Status = p.statusOf(id, all[id], now, s.Stream)
+		s.LiveSynchronizations = append(s.LiveSynchronizations, l)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -215,18 +231,8 @@ func (p *Pipeline) Status() status.Process {
 	return s
 }
 
-func (p *Pipeline) statusOf(id string, r *runner, now time.Time, log status.Stream) v1alpha1.LiveSynchronizationStatus {
-	f := facts{now: now, suspend: r.live.Load().Suspend, conditions: []metav1.Condition{r.clusters[0].status(), r.clusters[1].status()}}
-	r.mu.Lock()
-	f.generation = r.generation
-	f.conditions = append(f.conditions, streamCondition(r.stream, log))
-	if r.halted != nil {
-		f.conditions = append(f.conditions, *r.halted)
-	}
-	r.mu.Unlock()
-	for _, c := range r.components {
-		f.parts = append(f.parts, c.report())
-	}
+func (p *Pipeline) statusOf(id string, r running, now time.Time, log status.Stream) v1alpha1.LiveSynchronizationStatus {
+	f := r.facts(now, log)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f.before = p.before[id]

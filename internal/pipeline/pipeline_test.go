@@ -243,7 +243,7 @@ func TestBucketChanges(t *testing.T) {
 	if err := p.Apply([]LiveSync{with(&bucket.Options{Endpoint: "s3", Name: "b", SecretAccessKey: "new"})}); err != nil {
 		t.Fatal(err)
 	}
-	if got := p.snapshot()["ns/a"].bucket.Load().SecretAccessKey; got != "new" {
+	if got := p.snapshot()["ns/a"].(*runner).bucket.Load().SecretAccessKey; got != "new" {
 		t.Errorf("the key is %q", got)
 	}
 	if runs, _, _ := w.of("ns/a"); runs != 1 {

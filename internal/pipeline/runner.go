@@ -16,6 +16,7 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/live"
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/settings"
+	"github.com/afterimage-dr/afterimage/internal/status"
 	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/state/bucket"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -238,4 +239,29 @@ func reachOf(l LiveSync) reach {
 }
 
 // reaches tells whether the runner works on the clusters and the bucket l names.
-func (r *runner) reaches(l LiveSync) bool { return r.reach == reachOf(l) }
+func (r *runner) reaches(l LiveSync) bool { return l.Nodes == nil && r.reach == reachOf(l) }
+
+func (r *runner) end()                   { r.stop() }
+func (r *runner) ended() <-chan struct{} { return r.finish }
+
+func (r *runner) describe() (l status.LiveSynchronization, warnings []string) {
+	set := r.live.Load()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return status.LiveSynchronization{Namespace: set.Config.Namespace, Name: set.Config.Name, Suspend: set.Suspend, CreatedAt: r.began}, r.warnings
+}
+
+func (r *runner) facts(now time.Time, log status.Stream) facts {
+	f := facts{now: now, suspend: r.live.Load().Suspend, conditions: []metav1.Condition{r.clusters[0].status(), r.clusters[1].status()}}
+	r.mu.Lock()
+	f.generation = r.generation
+	f.conditions = append(f.conditions, streamCondition(r.stream, log))
+	if r.halted != nil {
+		f.conditions = append(f.conditions, *r.halted)
+	}
+	r.mu.Unlock()
+	for _, c := range r.components {
+		f.parts = append(f.parts, c.report())
+	}
+	return f
+}

@@ -1,8 +1,10 @@
 package pipeline
 
 import (
+	"log/slog"
 	"time"
 
+	"github.com/afterimage-dr/afterimage/internal/nodecopy"
 	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/state"
 )
@@ -22,4 +24,10 @@ type shared struct {
 // startEmbedded starts the broker inside this process.
 func startEmbedded(dir string, fsync bool) (*stream.Embedded, error) {
 	return stream.StartEmbeddedWith(dir, stream.EmbeddedOptions{SyncWrites: fsync})
+}
+
+// nodes makes a live copy of ZooKeeper nodes with what this process has.
+func (s *shared) nodes(o nodecopy.LiveOptions, l *slog.Logger) *nodecopy.Live {
+	o.Log, o.Embedded, o.InstanceID, o.Incarnation, o.Session, o.Logger = s.client, s.embedded, s.instance, s.incarnation+"-"+random(4), s.session, l
+	return nodecopy.NewLive(o)
 }

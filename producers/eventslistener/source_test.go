@@ -468,7 +468,12 @@ func TestResourceServedNoLonger(t *testing.T) {
 	if got := w.things(e); !allAre(got, 1, "create") {
 		t.Errorf("logged: %v", got)
 	}
-	// A kind that is deleted takes its objects along, which is seen.
+	// A kind that is deleted takes its objects along, which is seen, if they are
+	// watched already: after the listing that made it ready they may not be.
+	for i := range 2 {
+		w.patch(e, w.thingKey(e, "a"), fmt.Sprintf(`[{"op":"replace","path":"/spec/a","value":%d}]`, 2+i))
+		w.eventually("watched", func() bool { return allAre(w.things(e), 1, "create"+strings.Repeat(" update", i+1)) })
+	}
 	if err := w.kube.Delete(t.Context(), w.resource(crds), crd, kube.Preconditions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -476,7 +481,7 @@ func TestResourceServedNoLonger(t *testing.T) {
 		s := r.status()
 		return len(s.Resources) == 1 && s.Resources[0].Reason == "NotServed" && s.Components[0].Ready
 	})
-	if got := w.things(e); !allAre(got, 1, "create delete") {
+	if got := w.things(e); !allAre(got, 1, "create update update delete") {
 		t.Errorf("logged: %v", got)
 	}
 }
