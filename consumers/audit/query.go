@@ -46,9 +46,6 @@ func (q *Query) key(key []byte) bool {
 	if q.Namespace == "" {
 		return true
 	}
-	if _, ok := topology.NodePath(string(key)); ok {
-		return false // a path is no namespace, however many parts it has
-	}
 	parts := bytes.SplitN(key, []byte{'/'}, 5)
 	if len(parts) != 5 {
 		return false
