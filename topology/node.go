@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
-	"unicode/utf8"
 )
 
 // The group, version and resource under which znodes stand in a log.
@@ -139,27 +136,4 @@ func (r *Record) NodeData() []byte {
 		return nil
 	}
 	return r.Body
-}
-
-// NodeDocument is a znode's record as JSON, for people: the state in an audit.
-// Data that is text is shown as it is, other data in base64.
-func (r *Record) NodeDocument() []byte {
-	doc := map[string]any{}
-	if m := r.Node; m != nil {
-		doc["mode"] = cmp.Or(string(m.Mode), "persistent")
-		if m.TTL != 0 {
-			doc["ttl"] = (time.Duration(m.TTL) * time.Millisecond).String()
-		}
-		if m.ACL != nil {
-			doc["acl"] = m.ACL
-		}
-	}
-	doc["bytes"] = len(r.Body)
-	if s := string(r.Body); utf8.ValidString(s) && !strings.ContainsRune(s, 0) {
-		doc["data"] = s
-	} else {
-		doc["dataBase64"] = r.Body
-	}
-	b, _ := json.Marshal(doc) // plain data always marshals
-	return b
 }

@@ -68,5 +68,18 @@ func TopicsOf(changes string) (t Topics, namespace, name string, ok bool) {
 // on their way, so Desired and Requests are not used.
 func NodeTopics(namespace, source, destination, root string) Topics {
 	sum := sha256.Sum256([]byte(source + "/" + destination + root))
-	return TopicsFor(namespace, "zookeeper."+source+"."+destination+"."+hex.EncodeToString(sum[:4]))
+	return TopicsFor(namespace, nodeTopics+source+"."+destination+"."+hex.EncodeToString(sum[:4]))
+}
+
+// nodeTopics is what the name in NodeTopics begins with.
+const nodeTopics = "zookeeper."
+
+// OfNodes tells topics of NodeTopics, as far as a name that was too long and is a
+// hash shows it.
+func (t Topics) OfNodes() bool {
+	_, _, name, ok := TopicsOf(t.Changes)
+	parts := strings.Split(name, ".")
+	last := parts[len(parts)-1]
+	_, err := hex.DecodeString(last)
+	return ok && strings.HasPrefix(name, nodeTopics) && len(parts) >= 4 && len(last) == 8 && err == nil
 }

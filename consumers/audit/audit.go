@@ -104,7 +104,7 @@ func (a Audit) begin(ctx context.Context, q *Query, follow bool) (*session, erro
 		if q.Object != "" && topology.PartitionOf(q.Object, int32(len(changes))) != p.Number {
 			continue
 		}
-		s.parts = append(s.parts, newPart(s, p, min(max(from[i], p.Start), p.End), follow))
+		s.parts = append(s.parts, newPart(s, p, len(changes), min(max(from[i], p.Start), p.End), follow))
 	}
 	// Every partition holds every control record: one of them tells.
 	s.parts[0].control = q.control()
@@ -187,6 +187,7 @@ type source struct {
 // merge calls fn in the order in which the log took the changes.
 func merge(ctx context.Context, sources []*source, fn func(*Change) error) error {
 	var h sourceHeap
+	g := gaps{fn: fn}
 	advance := func(s *source) bool {
 		select {
 		case c, ok := <-s.c:
@@ -203,7 +204,7 @@ func merge(ctx context.Context, sources []*source, fn func(*Change) error) error
 	}
 	heap.Init(&h)
 	for len(h) > 0 && ctx.Err() == nil {
-		if err := fn(h[0].next); err != nil {
+		if err := g.take(h[0].next); err != nil {
 			return err
 		}
 		if advance(h[0]) {
@@ -212,7 +213,10 @@ func merge(ctx context.Context, sources []*source, fn func(*Change) error) error
 			heap.Pop(&h)
 		}
 	}
-	return ctx.Err()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return g.end()
 }
 
 type sourceHeap []*source

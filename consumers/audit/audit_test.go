@@ -16,17 +16,22 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-const partitions = 3
-
 // rig is a log to write into and to ask.
 type rig struct {
 	t      testing.TB
 	audit  audit.Audit
 	writer *stream.Writer
 	rv     int
+	// partitions of the topics.
+	partitions int32
 }
 
 func newRig(t testing.TB) *rig {
+	t.Helper()
+	return newRigOf(t, topology.TopicsFor("dr", "pre"), 3)
+}
+
+func newRigOf(t testing.TB, topics topology.Topics, partitions int32) *rig {
 	t.Helper()
 	e, err := stream.StartEmbeddedWith(t.TempDir(), stream.EmbeddedOptions{CompactBytes: -1})
 	check(t, err)
@@ -34,7 +39,6 @@ func newRig(t testing.TB) *rig {
 	c, err := stream.NewClient(e.Dial(), "test")
 	check(t, err)
 	t.Cleanup(c.Close)
-	topics := topology.TopicsFor("dr", "pre")
 	for _, topic := range []string{topics.Changes, topics.Outcomes} {
 		_, err := c.Ensure(t.Context(), topic, stream.TopicSettings{Partitions: partitions, Replication: -1, Configs: map[string]string{"cleanup.policy": "compact"}})
 		check(t, err)
@@ -42,7 +46,7 @@ func newRig(t testing.TB) *rig {
 	w, err := c.Writer()
 	check(t, err)
 	t.Cleanup(w.Close)
-	return &rig{t: t, audit: audit.Audit{Client: c, Topics: topics}, writer: w, rv: 100}
+	return &rig{t: t, audit: audit.Audit{Client: c, Topics: topics}, writer: w, rv: 100, partitions: partitions}
 }
 
 func check(t testing.TB, err error) {
@@ -71,7 +75,7 @@ func (r *rig) change(key string, op topology.Op, body string, edit ...func(*topo
 
 func (r *rig) put(topic string, rec *topology.Record) {
 	r.t.Helper()
-	check(r.t, r.writer.AppendSync(r.t.Context(), rec.Encode(topic, topology.PartitionOf(rec.Key, partitions))))
+	check(r.t, r.writer.AppendSync(r.t.Context(), rec.Encode(topic, topology.PartitionOf(rec.Key, r.partitions))))
 	time.Sleep(2 * time.Millisecond) // the log's time is in milliseconds
 }
 
@@ -96,7 +100,7 @@ func (r *rig) heartbeat() {
 	r.t.Helper()
 	rec := topology.Record{Key: topology.ControlKey(topology.Heartbeat, ""), Kind: topology.Heartbeat, ObservedAt: time.Now(), VerifiedAt: time.Now()}
 	for _, topic := range []string{r.audit.Topics.Changes, r.audit.Topics.Outcomes} {
-		for p := range int32(partitions) {
+		for p := range r.partitions {
 			check(r.t, r.writer.AppendSync(r.t.Context(), rec.Encode(topic, p)))
 		}
 	}
@@ -211,7 +215,7 @@ func TestAuditTellsWhatIsNotKnown(t *testing.T) {
 	again := r.change(cm("a"), topology.Update, `{"data":{}}`, func(rec *topology.Record) { rec.Requested = true }, by("helm"))
 	r.change(cm("a"), topology.Update, `{"data":{}}`, func(rec *topology.Record) { rec.NamespaceLabels = map[string]string{"l": "1"} }, by("helm"))
 	body, _ := json.Marshal(topology.GapBody{From: time.Now().Add(-time.Minute), To: time.Now()})
-	for p := range int32(partitions) {
+	for p := range r.partitions {
 		g := topology.Record{Key: topology.ControlKey(topology.Gap, "1"), Kind: topology.Gap, Body: body}
 		check(t, r.writer.AppendSync(t.Context(), g.Encode(r.audit.Topics.Changes, p)))
 	}

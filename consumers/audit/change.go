@@ -23,8 +23,9 @@ const (
 // Change is one entry of an audit.
 type Change struct {
 	Kind Kind `json:"kind"`
-	// Key of the object, its parts, and what happened to it.
+	// Key of the object, its parts, or the path of a znode, and what happened to it.
 	Key       string      `json:"key,omitempty"`
+	Path      string      `json:"path,omitempty"`
 	Group     string      `json:"group,omitempty"`
 	Version   string      `json:"version,omitempty"`
 	Resource  string      `json:"resource,omitempty"`
@@ -38,7 +39,8 @@ type Change struct {
 	// By are the field managers who made the change; empty where that is not known
 	// (a delete) or nobody changed the object itself.
 	By []topology.Manager `json:"by,omitempty"`
-	// ChangedAt is when they did, as the API server says: whole seconds.
+	// ChangedAt is when they did, as the API server says: whole seconds. Of a znode
+	// whose data changed it is the time ZooKeeper keeps of that.
 	ChangedAt *time.Time `json:"changedAt,omitempty"`
 	// ObservedAt is when the eventslistener learned of it, AppendedAt when the log
 	// took it.

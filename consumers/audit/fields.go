@@ -19,13 +19,17 @@ var unsaid = []string{"/metadata/resourceVersion", "/metadata/generation"}
 // fieldsOf are the differences between two states of an object; one of them may
 // be nil (a create, a delete). values has these told whole.
 func fieldsOf(key topology.Key, old, now *topology.Record, values bool) ([]Field, error) {
-	before, err := parse(old)
-	if err != nil {
-		return nil, err
-	}
-	after, err := parse(now)
-	if err != nil {
-		return nil, err
+	var before, after any
+	if _, ok := key.Node(); ok {
+		before, after = nodeStates(old, now)
+	} else {
+		var err error
+		if before, err = parse(old); err != nil {
+			return nil, err
+		}
+		if after, err = parse(now); err != nil {
+			return nil, err
+		}
 	}
 	m := maskOf(key)
 	if before == nil || after == nil {

@@ -73,6 +73,11 @@ func hide(path string, v any) any {
 			}
 		}
 	}
-	sum := sha256.Sum256(encode(v))
+	return hashed(encode(v))
+}
+
+// hashed stands for a value: it tells that the value changed, or came back.
+func hashed(value []byte) string {
+	sum := sha256.Sum256(value)
 	return "sha256:" + hex.EncodeToString(sum[:8])
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"hash/maphash"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -39,6 +40,12 @@ func versionHash(key, version []byte) uint64 {
 	return h.Sum64()
 }
 
+// momentHash of a record without a version, as the end of a znode is: nobody tells
+// in which transaction it went. Its outcome repeats when it was observed.
+func momentHash(r *topology.Record) uint64 {
+	return versionHash([]byte(r.Key), strconv.AppendInt(nil, r.ObservedAt.UnixNano(), 10))
+}
+
 // readOutcomes reads a partition from an offset to its end.
 func readOutcomes(ctx context.Context, c *stream.Client, p stream.Partition, from int64, q *Query) (*outcomes, error) {
 	o := &outcomes{byVersion: map[uint64]Applied{}, names: map[string]string{}}
@@ -60,8 +67,16 @@ func readOutcomes(ctx context.Context, c *stream.Client, p stream.Partition, fro
 // take notes an outcome; a later one of the same version replaces it.
 func (o *outcomes) take(k *kgo.Record) {
 	g, err := topology.GlanceAt(k)
-	if err != nil || g.Kind != topology.Object || len(g.Version) == 0 {
+	if err != nil || g.Kind != topology.Object {
 		return
+	}
+	of := versionHash(k.Key, g.Version)
+	if len(g.Version) == 0 {
+		r, err := topology.Decode(k)
+		if err != nil || r.ObservedAt.IsZero() {
+			return // nothing in the log asked for it
+		}
+		of = momentHash(&r)
 	}
 	a := Applied{At: k.Timestamp.UTC()}
 	if k.Value == nil {
@@ -79,12 +94,16 @@ func (o *outcomes) take(k *kgo.Record) {
 		o.names[name] = name
 	}
 	a.Result = name
-	o.byVersion[versionHash(k.Key, g.Version)] = a
+	o.byVersion[of] = a
 }
 
 // of a change; done tells that everything up to it is applied.
 func (o *outcomes) of(r *topology.Record, done bool) Applied {
-	if a, ok := o.byVersion[versionHash([]byte(r.Key), []byte(r.Version.String()))]; ok {
+	of := momentHash(r)
+	if !r.Version.IsZero() {
+		of = versionHash([]byte(r.Key), []byte(r.Version.String()))
+	}
+	if a, ok := o.byVersion[of]; ok {
 		return a
 	}
 	if done {

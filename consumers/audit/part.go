@@ -28,13 +28,13 @@ type part struct {
 	states  *cache
 }
 
-// cachedBytes of bodies are kept over all partitions.
+// cachedBytes of bodies are kept over all partitions of the topic.
 const cachedBytes = 64 << 20
 
-func newPart(s *session, p stream.Partition, from int64, follow bool) *part {
+func newPart(s *session, p stream.Partition, partitions int, from int64, follow bool) *part {
 	return &part{
 		s: s, at: p, next: from, end: p.End, seen: p.End, all: follow,
-		prev: map[uint64]int64{}, states: newCache(cachedBytes / topology.DefaultPartitions),
+		prev: map[uint64]int64{}, states: newCache(cachedBytes / partitions),
 	}
 }
 
@@ -192,7 +192,7 @@ func (p *part) controlRecord(k *kgo.Record) *Change {
 			return nil
 		}
 		c.Kind, c.From, c.To = OfGap, &b.From, &b.To
-		c.Reason = "no eventslistener was running: what came and went meanwhile is not known"
+		c.Reason = "nobody watched the source: what came and went meanwhile is not known"
 	case topology.EpochOpened:
 		if !p.s.q.moment(r.AppendedAt.UnixNano()) {
 			return nil
@@ -208,10 +208,15 @@ func (p *part) controlRecord(k *kgo.Record) *Change {
 func changeOf(now, old *topology.Record, q *Query) *Change {
 	key, _ := topology.ParseKey(now.Key) // Decode has parsed it
 	c := &Change{
-		Kind: OfObject, Key: now.Key, Group: key.Group, Version: key.Version, Resource: key.Resource, Namespace: key.Namespace, Name: key.Name,
-		Op: now.Op, UID: now.UID, ResourceVersion: now.Version.RV, Epoch: now.Version.Epoch,
+		Kind: OfObject, Key: now.Key, Op: now.Op, UID: now.UID, ResourceVersion: now.Version.RV, Epoch: now.Version.Epoch,
 		AppendedAt: now.AppendedAt.UTC(), Inferred: now.Inferred, Reason: now.Reason,
 		Partition: now.Partition, Offset: now.Offset,
+	}
+	path, node := key.Node()
+	if node {
+		c.Path = path
+	} else {
+		c.Group, c.Version, c.Resource, c.Namespace, c.Name = key.Group, key.Version, key.Resource, key.Namespace, key.Name
 	}
 	if !now.ObservedAt.IsZero() {
 		c.ObservedAt = &now.ObservedAt
@@ -229,7 +234,10 @@ func changeOf(now, old *topology.Record, q *Query) *Change {
 	}
 	c.Fields = fields
 	c.Again = (now.Requested || now.Repair) && now.Op == topology.Update && !c.Unknown && len(fields) == 0
-	if now.Op != topology.Delete && (now.Op == topology.Create || c.Unknown || changesObject(fields)) {
+	switch {
+	case node:
+		c.ChangedAt = nodeChangedAt(c, now)
+	case now.Op != topology.Delete && (now.Op == topology.Create || c.Unknown || changesObject(fields)):
 		c.By, c.ChangedAt = who(compared, now)
 	}
 	return c

@@ -18,7 +18,9 @@ type Query struct {
 	Object string
 	// Namespace of objects; a Namespace counts as in itself.
 	Namespace string
-	Op        topology.Op
+	// Under is the path of a znode: it and all below it.
+	Under string
+	Op    topology.Op
 	// By is a field manager that must have had a part in the change.
 	By string
 	// Values has creates and deletes told with the whole object as one field.
@@ -36,6 +38,10 @@ func (q *Query) key(key []byte) bool {
 	}
 	if len(key) > 0 && key[0] == '!' {
 		return false
+	}
+	if q.Under != "" {
+		path, ok := topology.NodePath(string(key))
+		return ok && topology.NodeWithin(path, q.Under)
 	}
 	if q.Namespace == "" {
 		return true

@@ -1,6 +1,7 @@
 package zookeeper
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"time"
@@ -27,7 +28,7 @@ func (c *Consumer) note(o *op, res Result, f *Failure) {
 		return
 	}
 	body := outcome{Op: o.Kind, Result: res, At: time.Now().UTC()}
-	rec := topology.Record{Key: keyOf(o.Path), Kind: topology.Object, Op: o.Kind, Hash: o.hash, Version: o.version, Writer: c.Incarnation, Reason: string(res)}
+	rec := topology.Record{Key: keyOf(o.Path), Kind: topology.Object, Op: o.Kind, Hash: o.hash, Version: o.version, ObservedAt: o.observed, Writer: c.Incarnation, Reason: string(res)}
 	if !o.version.IsZero() {
 		body.Version = o.version.String()
 	}
@@ -44,6 +45,18 @@ func (c *Consumer) note(o *op, res Result, f *Failure) {
 			c.mu.Unlock()
 		}
 	})
+}
+
+// Passed notes that everything in changes has come to its end here, for audit: what
+// has no outcome needed none. Nobody else may append to changes meanwhile.
+func (c *Consumer) Passed(ctx context.Context) error {
+	if c.Writer == nil {
+		return nil
+	}
+	// The log's time is in milliseconds: what was appended within this one counts.
+	now := time.Now().UTC().Add(time.Millisecond)
+	rec := topology.Record{Key: topology.ControlKey(topology.Heartbeat, ""), Kind: topology.Heartbeat, ObservedAt: now, Writer: c.Incarnation}
+	return c.Writer.AppendSync(ctx, rec.Encode(c.Topics.Outcomes, 0))
 }
 
 // failed counts a failure and notes it.

@@ -91,7 +91,7 @@ func (c *Consumer) prune(ctx context.Context, known func(path string) bool) erro
 		return err
 	}
 	for _, path := range gone {
-		if err := c.unwant(ctx, path, topology.Version{}); err != nil {
+		if err := c.unwant(ctx, path, &topology.Record{}); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -15,9 +16,11 @@ import (
 // op is one thing to be done to a node.
 type op struct {
 	ensemble.Op
-	meta    topology.NodeMeta
-	hash    string
-	version topology.Version
+	meta topology.NodeMeta
+	hash string
+	// version of the record that asks for it, and when what it says was observed.
+	version  topology.Version
+	observed time.Time
 	// created: the node is not known to have been there.
 	created bool
 	// lost: the answer to it was lost once, so that it may have been done.
@@ -56,12 +59,12 @@ func (c *Consumer) take(ctx context.Context, k *kgo.Record, patience bool) (wait
 	if r.Op != topology.Delete {
 		c.report.skip(path)
 	}
-	return false, c.unwant(ctx, path, r.Version)
+	return false, c.unwant(ctx, path, &r)
 }
 
 // want makes the destination hold a node of which nothing is in flight.
 func (c *Consumer) want(ctx context.Context, path string, r *topology.Record, patience bool) (waits bool, err error) {
-	o := &op{Op: ensemble.Op{Kind: topology.Create, Path: path, Data: r.NodeData()}, hash: r.Hash, version: r.Version}
+	o := &op{Op: ensemble.Op{Kind: topology.Create, Path: path, Data: r.NodeData()}, hash: r.Hash, version: r.Version, observed: r.ObservedAt}
 	if r.Node != nil {
 		o.meta = *r.Node
 	}
@@ -103,8 +106,9 @@ func (c *Consumer) change(ctx context.Context, o *op, n *node) error {
 	return nil
 }
 
-// unwant removes a node from the destination.
-func (c *Consumer) unwant(ctx context.Context, path string, version topology.Version) error {
+// unwant removes a node from the destination, because a record says so or no record
+// names it.
+func (c *Consumer) unwant(ctx context.Context, path string, r *topology.Record) error {
 	if err := c.writer.await(ctx, path); err != nil {
 		return err
 	}
@@ -116,7 +120,7 @@ func (c *Consumer) unwant(ctx context.Context, path string, version topology.Ver
 	c.mu.Lock()
 	delete(c.acls, path)
 	c.mu.Unlock()
-	return c.writer.add(ctx, &op{Op: ensemble.Op{Kind: topology.Delete, Path: path, Version: n.version}, version: version})
+	return c.writer.add(ctx, &op{Op: ensemble.Op{Kind: topology.Delete, Path: path, Version: n.version}, version: r.Version, observed: r.ObservedAt})
 }
 
 // done takes in what was done to a node. version is that of its data now.

@@ -23,6 +23,7 @@ type auditFlags struct {
 	log                    logFlags
 	since, until           string
 	object, namespace      string
+	under                  string
 	op, by, format         string
 	diff, follow           bool
 	sinceMoment, untilTime time.Time
@@ -42,6 +43,10 @@ It needs neither cluster, and works beside a running afterimage or without one.
 Of Secrets only names, labels and types are shown; values, and annotations, which
 often repeat them, appear as hashes: one sees that a value changed, and not what to.
 
+The log of a ZooKeeper tree is told alike: --object and --under name nodes by their
+paths, and nobody knows who it was. Data of a node that not everybody may read, and
+the hashes of passwords in access control lists, appear as hashes too.
+
 Who deleted an object is not known: the API server does not say. Times at which
 nobody watched the source are shown as a gap. How far back the log reaches is a
 matter of the audit window (7 days), or of the embedded log's last cleaning.
@@ -51,7 +56,8 @@ With -o json each change is one line of JSON, with -o yaml a document of its own
   afterimage audit --object deployments.apps/shop/web --diff
   afterimage audit --object core/v1/configmaps/shop/settings -o yaml
   afterimage audit --namespace shop --op delete --since 2026-01-02T15:00:00Z
-  afterimage audit --by kubectl-edit --follow`,
+  afterimage audit --by kubectl-edit --follow
+  afterimage audit -f manifests/ --livesync live-zookeeper --under /app/config --diff`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(time.Now()); err != nil {
@@ -68,8 +74,9 @@ With -o json each change is one line of JSON, with -o yaml a document of its own
 	}
 	c.Flags().StringVar(&f.since, "since", "", "changes from this moment on: RFC 3339, or a duration ago (2h)")
 	c.Flags().StringVar(&f.until, "until", "", "changes up to this moment: RFC 3339, or a duration ago")
-	c.Flags().StringVar(&f.object, "object", "", "one object: RESOURCE[.GROUP]/NAMESPACE/NAME, RESOURCE[.GROUP]/NAME where it has no namespace, or GROUP/VERSION/RESOURCE/NAMESPACE/NAME with group \"core\"")
+	c.Flags().StringVar(&f.object, "object", "", "one object: RESOURCE[.GROUP]/NAMESPACE/NAME, RESOURCE[.GROUP]/NAME where it has no namespace, or GROUP/VERSION/RESOURCE/NAMESPACE/NAME with group \"core\", or the path of a znode")
 	c.Flags().StringVarP(&f.namespace, "namespace", "n", "", "objects of this namespace, and the namespace itself")
+	c.Flags().StringVar(&f.under, "under", "", "PATH of a znode: it and all below it")
 	c.Flags().StringVar(&f.op, "op", "", "create, update or delete")
 	c.Flags().StringVar(&f.by, "by", "", "changes this field manager had a part in")
 	c.Flags().StringVarP(&f.format, "output", "o", "table", "table, json or yaml")
@@ -94,6 +101,8 @@ func (f *auditFlags) check(now time.Time) error {
 		return usageError{errors.New("--follow goes on for ever, --until does not: want one of them")}
 	case f.object != "" && f.namespace != "":
 		return usageError{errors.New("--object names its namespace itself: want it or --namespace")}
+	case f.under != "" && f.object+f.namespace != "":
+		return usageError{errors.New("--under names nodes of ZooKeeper, --namespace objects of Kubernetes, --object one of either: want one of them")}
 	case f.op != "" && !slices.Contains([]topology.Op{topology.Create, topology.Update, topology.Delete}, topology.Op(f.op)):
 		return usageError{fmt.Errorf("--op %q: want create, update or delete", f.op)}
 	case !slices.Contains([]string{"table", "json", "yaml"}, f.format):
@@ -102,6 +111,11 @@ func (f *auditFlags) check(now time.Time) error {
 	if f.object != "" {
 		if _, _, err := objectFlag(f.object); err != nil {
 			return err
+		}
+	}
+	if f.under != "" {
+		if err := topology.ValidNodePath(f.under); err != nil {
+			return usageError{fmt.Errorf("--under %w", err)}
 		}
 	}
 	return f.log.check()
@@ -124,6 +138,16 @@ func momentFlag(name, s string, now time.Time) (time.Time, error) {
 
 // objectFlag reads --object; short tells that the version is still to be found.
 func objectFlag(s string) (key topology.Key, short bool, err error) {
+	if strings.HasPrefix(s, "/") {
+		if err := topology.ValidNodePath(s); err != nil {
+			return key, false, usageError{fmt.Errorf("--object %w", err)}
+		}
+		return topology.NodeKey(s), false, nil
+	}
+	if _, ok := topology.NodePath(s); ok {
+		key, err = topology.ParseKey(s)
+		return key, false, err
+	}
 	bad := usageError{fmt.Errorf("--object %q: want RESOURCE[.GROUP]/NAMESPACE/NAME, RESOURCE[.GROUP]/NAME or GROUP/VERSION/RESOURCE/NAMESPACE/NAME", s)}
 	parts := strings.Split(s, "/")
 	switch len(parts) {
@@ -188,8 +212,11 @@ func (f *auditFlags) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer access.Close()
+	if err := f.fits(log.Topics); err != nil {
+		return err
+	}
 	q := audit.Query{
-		Since: f.sinceMoment, Until: f.untilTime, Namespace: f.namespace, Op: topology.Op(f.op), By: f.by,
+		Since: f.sinceMoment, Until: f.untilTime, Namespace: f.namespace, Under: f.under, Op: topology.Op(f.op), By: f.by,
 		Values: f.diff && f.format != "table",
 	}
 	if f.object != "" {
@@ -205,6 +232,24 @@ func (f *auditFlags) run(ctx context.Context, out io.Writer) error {
 		err = a.Run(ctx, q, p.change)
 	}
 	return errors.Join(err, p.end())
+}
+
+// fits refuses what the log of a ZooKeeper tree cannot be asked for.
+func (f *auditFlags) fits(t topology.Topics) error {
+	if !t.OfNodes() {
+		return nil
+	}
+	switch {
+	case f.by != "":
+		return usageError{errors.New("--by: ZooKeeper does not keep who changed a node")}
+	case f.namespace != "":
+		return usageError{errors.New("--namespace: the log holds nodes of ZooKeeper, which have none: name a path with --under")}
+	case f.object != "" && !strings.HasPrefix(f.object, "/"):
+		if _, ok := topology.NodePath(f.object); !ok {
+			return usageError{fmt.Errorf("--object %s: the log holds nodes of ZooKeeper: want a path such as /app/config", f.object)}
+		}
+	}
+	return nil
 }
 
 // printer writes changes as they come.

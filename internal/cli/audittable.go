@@ -102,8 +102,11 @@ func (t *auditTable) row(c *audit.Change) auditRow {
 	return r
 }
 
-// objectName is RESOURCE[.GROUP]/[NAMESPACE/]NAME, as --object takes it.
+// objectName is RESOURCE[.GROUP]/[NAMESPACE/]NAME, or a path, as --object takes it.
 func objectName(c *audit.Change) string {
+	if c.Path != "" {
+		return clean(c.Path)
+	}
 	s := c.Resource
 	if c.Group != "" {
 		s += "." + c.Group

@@ -210,12 +210,19 @@ func (f *targetFlags) choose(set *manifest.Set) (manifest.Target, *v1alpha1.Reco
 	if len(set.Recoveries) == 1 && f.liveSync == "" {
 		return set.ConfigOf(set.Recoveries[0]), set.Recoveries[0], nil
 	}
-	var known []string
+	var known, nodes []string
 	var found []manifest.Target
 	for _, ls := range set.LiveSynchronizations {
 		id := ls.Namespace + "/" + ls.Name
+		asked := f.liveSync == "" || f.liveSync == ls.Name || f.liveSync == id
+		if ls.Spec.PluginName() == v1alpha1.PluginZooKeeper {
+			if asked {
+				nodes = append(nodes, id)
+			}
+			continue
+		}
 		known = append(known, id)
-		if f.liveSync == "" || f.liveSync == ls.Name || f.liveSync == id {
+		if asked {
 			found = append(found, set.TargetOf(ls))
 		}
 	}
@@ -223,6 +230,10 @@ func (f *targetFlags) choose(set *manifest.Set) (manifest.Target, *v1alpha1.Reco
 	switch {
 	case len(found) == 1:
 		return found[0], nil, nil
+	case len(found) == 0 && len(nodes) > 0:
+		return manifest.Target{}, nil, usageError{fmt.Errorf("LiveSynchronization %s copies nodes of ZooKeeper: its destination is as it must be at any moment, and has no fence; to bring there what the log holds, without the source, use \"afterimage sync --from log\"", nodes[0])}
+	case len(known)+len(set.Recoveries) == 0:
+		return manifest.Target{}, nil, usageError{errors.New("the manifests hold no LiveSynchronization and no Recovery")}
 	case f.liveSync == "":
 		return manifest.Target{}, nil, usageError{fmt.Errorf("which LiveSynchronization? Name it with --livesync: the manifests hold %s", strings.Join(known, ", "))}
 	case len(found) > 1:

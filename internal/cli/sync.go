@@ -49,7 +49,7 @@ func syncCommand() *cobra.Command {
 		Short: "Run one Synchronization to its end",
 		Long: `Sync does what a Synchronization among the manifests asks for, once, and tells what
 became of every node or object. A SynchronizationPlan can be run too, once and now, by its
-name.
+name, and so can a LiveSynchronization of ZooKeeper nodes that does not run.
 
 Everything goes through the log: what differs from it is appended, and what it says is
 brought to the destination. The log is that of the data directory (made if there is none,
@@ -70,7 +70,7 @@ The exit status is 0 only if the destination was shown to hold everything.`,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	c.Flags().StringArrayVarP(&f.files, "filename", "f", nil, "manifest file or directory, - for standard input (repeatable)")
-	c.Flags().StringVar(&f.name, "name", "", "NAME or NAMESPACE/NAME of the Synchronization or SynchronizationPlan; needed only where the manifests hold several")
+	c.Flags().StringVar(&f.name, "name", "", "NAME or NAMESPACE/NAME of the Synchronization, SynchronizationPlan or LiveSynchronization of nodes; needed only where the manifests hold several")
 	c.Flags().StringSliceVar(&f.brokers, "brokers", nil, "host:port of Kafka or Redpanda brokers, comma-separated (default: the log in the data directory)")
 	c.Flags().StringVar(&f.from, "from", fromSource, "source, or log: contact no source, and bring what the log holds")
 	c.Flags().StringVar(&f.confirm, "confirm-prune", "", "TOKEN of the deletes that are to be done although they are many")
@@ -195,12 +195,17 @@ func (f *syncFlags) choose(set *manifest.Set) (*v1alpha1.Synchronization, error)
 			consider(p.Namespace, p.Name, synchronization.Now(p))
 		}
 	}
+	for _, ls := range set.LiveSynchronizations {
+		if ls.Spec.PluginName() == v1alpha1.PluginZooKeeper && (f.name != "" || len(set.Synchronizations)+len(set.SynchronizationPlans) == 0) {
+			consider(ls.Namespace, ls.Name, synchronization.OfLive(ls))
+		}
+	}
 	slices.Sort(known)
 	switch {
 	case len(found) == 1:
 		return found[0], nil
 	case len(known) == 0:
-		return nil, usageError{errors.New("the manifests hold no Synchronization and no SynchronizationPlan")}
+		return nil, usageError{errors.New("the manifests hold no Synchronization, no SynchronizationPlan and no LiveSynchronization of ZooKeeper nodes")}
 	case f.name == "":
 		return nil, usageError{fmt.Errorf("which Synchronization? Name it with --name: the manifests hold %s", strings.Join(known, ", "))}
 	case len(found) > 1:

@@ -228,7 +228,10 @@ func (c *copier) finish(ctx context.Context, err error) error {
 	if err != nil && !errors.As(err, &blocked) && !errors.As(err, &unlisted) {
 		return wrap("destination", err)
 	}
-	return errors.Join(err, wrap("destination", c.out.Finish(ctx)))
+	if finishErr := c.out.Finish(ctx); finishErr != nil {
+		return errors.Join(err, wrap("destination", finishErr))
+	}
+	return errors.Join(err, c.out.Passed(ctx))
 }
 
 // wrap says which side an error is of.

@@ -140,6 +140,11 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 	if len(body.Refused) > mostRefused {
 		body.Refused, body.Unsure = nil, true
 	}
+	if !watch {
+		if err := p.looked(ctx, started); err != nil {
+			return nil, err
+		}
+	}
 	return result, p.listed(ctx, body)
 }
 

@@ -213,6 +213,20 @@ func (p *Producer) prove(ctx context.Context, e *Events) error {
 	if err := p.drain(ctx, e); err != nil {
 		return err
 	}
+	return p.verified(ctx, at)
+}
+
+// looked marks a single look at the source, and that nobody had watched since the
+// last one.
+func (p *Producer) looked(ctx context.Context, at time.Time) error {
+	if err := p.gap(ctx, p.index.verified, at); err != nil {
+		return err
+	}
+	return p.verified(ctx, at)
+}
+
+// verified appends the heartbeat that says up to when the log has everything.
+func (p *Producer) verified(ctx context.Context, at time.Time) error {
 	p.index.verified = at
 	return p.append(ctx, &topology.Record{
 		Key: topology.ControlKey(topology.Heartbeat, ""), Kind: topology.Heartbeat, VerifiedAt: at, ObservedAt: time.Now().UTC(),
