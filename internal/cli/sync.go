@@ -137,7 +137,7 @@ func (f *syncFlags) run(c *cobra.Command) error {
 // plugin that runs it.
 func (f *syncFlags) plugin(log *pipeline.LogAccess, s *v1alpha1.Synchronization, bar *bar, report *syncReport, logger *slog.Logger) synchronization.Plugin {
 	return synchronization.ZooKeeper(synchronization.ZooKeeperOptions{
-		Log: log.Client, Embedded: log.Embedded, Instance: log.Member(), Confirmed: f.confirm, FromLog: f.from == fromLog,
+		Log: log.Client, Embedded: log.Embedded, Instance: log.Member(), Confirmed: f.confirm, FromLog: f.from == fromLog, Attended: true,
 		Progress: bar.nodes, Logger: logger, Ended: func(r *nodecopy.Result) { report.Copy = r },
 	})
 }
