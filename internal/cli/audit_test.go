@@ -14,15 +14,10 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// logged DIR [NAMESPACE/NAME] makes a data directory with a log as a run leaves it:
-// some changes of the LiveSynchronization and what became of them.
-func logged(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) != 2 {
-		ts.Fatalf("usage: logged DIR NAME")
-	}
+// madeLog opens the log of a data directory, which is made, with topics.
+func madeLog(ts *testscript.TestScript, dir string, topics []string, partitions int32) (put func(topic string, partition int32, r topology.Record), done func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	dir := ts.MkAbs(args[0])
+	dir = ts.MkAbs(dir)
 	running, cancelRun := context.WithCancel(ctx)
 	p, err := pipeline.Start(running, pipeline.Options{DataDir: dir}, nil)
 	ts.Check(err)
@@ -30,19 +25,32 @@ func logged(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(p.Wait())
 	access, err := pipeline.OpenLog(pipeline.LogOptions{DataDir: dir})
 	ts.Check(err)
-	defer access.Close()
-	topics := topology.TopicsFor("dr", args[1])
-	for _, topic := range topics.All() {
-		_, err := access.Client.Ensure(ctx, topic, stream.TopicSettings{Partitions: 2, Replication: 1, Configs: map[string]string{"cleanup.policy": "compact"}})
+	for _, topic := range topics {
+		_, err := access.Client.Ensure(ctx, topic, stream.TopicSettings{Partitions: partitions, Replication: 1, Configs: map[string]string{"cleanup.policy": "compact"}})
 		ts.Check(err)
 	}
 	w, err := access.Client.Writer()
 	ts.Check(err)
-	defer w.Close()
-	put := func(topic string, partition int32, r topology.Record) {
+	put = func(topic string, partition int32, r topology.Record) {
 		ts.Check(w.AppendSync(ctx, r.Encode(topic, partition)))
 		time.Sleep(2 * time.Millisecond) // the order of the log is in milliseconds
 	}
+	return put, func() {
+		w.Close()
+		access.Close()
+		cancel()
+	}
+}
+
+// logged DIR [NAMESPACE/NAME] makes a data directory with a log as a run leaves it:
+// some changes of the LiveSynchronization and what became of them.
+func logged(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: logged DIR NAME")
+	}
+	topics := topology.TopicsFor("dr", args[1])
+	put, done := madeLog(ts, args[0], topics.All(), 2)
+	defer done()
 	config := topology.Config{Namespace: "dr", Name: args[1], Generation: 1}
 	config.Replication.Resources = []v1alpha1.Resource{{Group: "apps", Version: "v1", Resource: "deployments"}, {Version: "v1", Resource: "secrets"}}
 	body, _ := json.Marshal(config)

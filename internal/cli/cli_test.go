@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "logged": logged},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "logged": logged, "logged-nodes": loggedNodes},
 	})
 }
 

@@ -232,8 +232,8 @@ func (f *targetFlags) choose(set *manifest.Set) (manifest.Target, *v1alpha1.Reco
 		return found[0], nil, nil
 	case len(found) == 0 && len(nodes) > 0:
 		return manifest.Target{}, nil, usageError{fmt.Errorf("LiveSynchronization %s copies nodes of ZooKeeper: its destination is as it must be at any moment, and has no fence; to bring there what the log holds, without the source, use \"afterimage sync --from log\"", nodes[0])}
-	case len(known)+len(set.Recoveries) == 0:
-		return manifest.Target{}, nil, usageError{errors.New("the manifests hold no LiveSynchronization and no Recovery")}
+	case len(known) == 0:
+		return manifest.Target{}, nil, usageError{errors.New("the manifests hold no LiveSynchronization of Kubernetes objects")}
 	case f.liveSync == "":
 		return manifest.Target{}, nil, usageError{fmt.Errorf("which LiveSynchronization? Name it with --livesync: the manifests hold %s", strings.Join(known, ", "))}
 	case len(found) > 1:
