@@ -399,19 +399,3 @@ func TestZombiesRecord(t *testing.T) {
 		p.end()
 	})
 }
-
-// TestTopicDeleted: the runs are forgotten, and those to come are not lost.
-func TestTopicDeleted(t *testing.T) {
-	bubble(t, func(r *runsRig) {
-		p := r.start("one", plans(every("*/10 * * * *")))
-		time.Sleep(15 * time.Minute)
-		if err := p.client.Delete(r.Context(), topology.RunsTopic("default")); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Minute)
-		if _, done := r.plugin.lists(); len(done) != 3 {
-			t.Errorf("done: %v, want the two to come as well\n%s", done, r.logs)
-		}
-		p.end()
-	})
-}
