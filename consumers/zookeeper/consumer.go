@@ -96,7 +96,7 @@ func (c *Consumer) Load(ctx context.Context) error {
 	for _, r := range refused {
 		c.report.fail(Failure{r.Path, ReasonDestinationRead, "at the destination: " + r.Err.Error()})
 	}
-	c.tree, c.before = t, t.size()
+	c.tree, c.before, c.known = t, t.size(), nil
 	if !found {
 		return c.above(c.Rules.Root)
 	}

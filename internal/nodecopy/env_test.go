@@ -29,6 +29,7 @@ type env struct {
 	*testing.T
 	source, destination *side
 	log                 *stream.Client
+	broker              *stream.Embedded
 	o                   Options
 	incarnations        int
 }
@@ -81,7 +82,7 @@ func newEnvOf(t *testing.T, source, destination *side) *env {
 	log, err := stream.NewClient(broker.Dial(), "test")
 	must(t, err)
 	t.Cleanup(log.Close)
-	e := &env{T: t, source: source, destination: destination, log: log}
+	e := &env{T: t, source: source, destination: destination, log: log, broker: broker}
 	e.o = Options{
 		Log: log, Embedded: true, Topics: topology.NodeTopics("default", "source", "destination", "/test"), InstanceID: "test",
 		Source: source.o, Destination: destination.o, CreateRoot: true, Patience: 20 * time.Second,

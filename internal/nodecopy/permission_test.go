@@ -180,7 +180,8 @@ func TestACLs(t *testing.T) {
 	if r := e.copied(signedIn("one")); r.Updated != 0 {
 		t.Errorf("without copyACL: %+v", r)
 	}
-	e.source.put("/test/world", "changed")
+	_, err := e.source.conn.Set(e.source.chroot+"/test/world", []byte("changed"), -1)
+	must(t, err)
 	e.copied(signedIn("one"))
 	if list, _, err := e.destination.conn.GetACL(e.destination.chroot + "/test/world"); err != nil || len(list) != 1 || list[0].Scheme != "digest" {
 		t.Errorf("%v, %v", list, err)

@@ -209,7 +209,9 @@ func (p *Producer) append(ctx context.Context, rec *topology.Record) error {
 			p.mu.Unlock()
 			return
 		}
-		p.appended.Add(1)
+		if rec.Kind == topology.Object {
+			p.appended.Add(1)
+		}
 	})
 	return nil
 }
