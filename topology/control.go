@@ -19,6 +19,38 @@ type ListedBody struct {
 	// them; Unsure: they were too many to be named.
 	Refused []string `json:"refused,omitempty"`
 	Unsure  bool     `json:"unsure,omitempty"`
+	// Exclude is the pattern of the znodes that were left out.
+	Exclude string `json:"exclude,omitempty"`
+}
+
+// BlockedBody is the body of a [Blocked] record.
+type BlockedBody struct {
+	// Tracked nodes when the deletes were held back first. They are judged against
+	// these until they are confirmed, whatever was added since: otherwise the next run
+	// would find them few.
+	Tracked int64 `json:"tracked"`
+}
+
+// NewBlocked is the record that deletes at a side are held back, of so many tracked
+// nodes; of 0: not any more.
+func NewBlocked(side string, tracked int64) *Record {
+	r := &Record{Kind: Blocked, Key: ControlKey(Blocked, side), ObservedAt: time.Now().UTC()}
+	if tracked > 0 {
+		r.Body, _ = json.Marshal(BlockedBody{Tracked: tracked}) // plain data always marshals
+	}
+	return r
+}
+
+// BlockedAt reads such a record of a side; ok is false for any other.
+func BlockedAt(side string, r *Record) (tracked int64, ok bool) {
+	if r.Key != ControlKey(Blocked, side) {
+		return 0, false
+	}
+	var body BlockedBody
+	if len(r.Body) > 0 && json.Unmarshal(r.Body, &body) != nil {
+		return 0, false
+	}
+	return body.Tracked, true
 }
 
 // GapBody is the body of a [Gap] record: from the last sign of life of an

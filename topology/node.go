@@ -19,6 +19,9 @@ const (
 	nodePrefix = nodeGroup + "/" + nodeVersion + "/" + nodeResource + "/"
 )
 
+// NodesListed is the key of the [Listed] record of a tree.
+var NodesListed = ControlKey(Listed, strings.TrimSuffix(nodePrefix, "/"))
+
 // NodeKey is the key of a znode, by its absolute path as clients see it (without
 // the chroot).
 func NodeKey(path string) Key {

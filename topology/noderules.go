@@ -25,6 +25,14 @@ type NodeRules struct {
 	Chrooted bool
 }
 
+// Excludes is the pattern of what is left out; empty: nothing.
+func (r *NodeRules) Excludes() string {
+	if r.Exclude == nil {
+		return ""
+	}
+	return r.Exclude.String()
+}
+
 // Skips tells whether a node is left out whose parent is not.
 func (r *NodeRules) Skips(path string) bool {
 	return !r.Chrooted && NodeWithin(path, reservedNode) || r.Exclude != nil && r.Exclude.MatchString(path)

@@ -30,6 +30,9 @@ const (
 	// Gap marks an interval in which the eventslistener was down, so that states
 	// may have existed which the log never saw.
 	Gap Kind = "gap"
+	// Blocked says that the breaker holds deletes of a tree of znodes back at the side
+	// named by the subject; without a body: not any more.
+	Blocked Kind = "blocked"
 )
 
 // Op is what happened to the object, or what is to be done with it.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/state"
@@ -69,12 +70,15 @@ func (w *partition) forward(b *batch, r *topology.Record) error {
 	if err != nil {
 		return err
 	}
-	e := controlEntry(r)
-	if known && !newer(r.Kind, e, old) {
-		return nil
-	}
-	out := *r
+	e, out := controlEntry(r), *r
 	out.Managers = nil
+	if known && !newer(r.Kind, e, old) {
+		if r.Kind != topology.Heartbeat || !r.Requested {
+			return nil
+		}
+		// Somebody waits to see it arrive. What was verified stays so.
+		e.Hash, out.VerifiedAt = old.Hash, verifiedBy(old)
+	}
 	w.put(b, r.Key, old, e)
 	b.records = append(b.records, &out)
 	return nil
@@ -104,9 +108,17 @@ func newer(kind topology.Kind, e, old state.Entry) bool {
 	if kind != topology.Heartbeat {
 		return e.Hash != old.Hash
 	}
-	a, _ := strconv.ParseInt(e.Hash, 10, 64)
-	b, _ := strconv.ParseInt(old.Hash, 10, 64)
-	return a > b
+	return verifiedBy(e).After(verifiedBy(old))
+}
+
+// verifiedBy is the moment of the heartbeat that an entry remembers; zero, like the
+// heartbeat's, while nothing is known.
+func verifiedBy(e state.Entry) time.Time {
+	n, err := strconv.ParseInt(e.Hash, 10, 64)
+	if err != nil || n <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
 }
 
 // finishStretch runs when everything of the folded stretch is processed.

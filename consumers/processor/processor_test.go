@@ -698,6 +698,31 @@ func TestHeartbeatsKeepTheirPlace(t *testing.T) {
 	}
 }
 
+// A heartbeat that was asked for arrives although nothing more is verified, and
+// takes nothing back.
+func TestRequestedHeartbeatArrives(t *testing.T) {
+	r := newRig(t)
+	r.configure(everything)
+	r.start()
+	r.settle()
+	heartbeat := topology.ControlKey(topology.Heartbeat, "")
+	verified := time.Unix(r.beat, 0).UTC()
+	asked := time.Unix(100, 0).UTC()
+	r.append(r.topics.Changes,
+		&topology.Record{Key: heartbeat, Kind: topology.Heartbeat, VerifiedAt: verified, ObservedAt: asked.Add(-time.Second)},
+		&topology.Record{Key: heartbeat, Kind: topology.Heartbeat, ObservedAt: asked, Requested: true})
+	r.settle()
+	var got []time.Time
+	for _, rec := range r.read(r.topics.Desired) {
+		if rec.Key == heartbeat && !rec.ObservedAt.IsZero() {
+			got = append(got, rec.ObservedAt, rec.VerifiedAt)
+		}
+	}
+	if len(got) != 2 || !got[0].Equal(asked) || !got[1].Equal(verified) {
+		t.Errorf("heartbeats observed and verified at %v; want the requested one alone, with what was verified before, %v", got, verified)
+	}
+}
+
 func TestDeferredSurvivesACrash(t *testing.T) {
 	r := newRig(t)
 	r.configure(everything)

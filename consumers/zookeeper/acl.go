@@ -24,14 +24,24 @@ func (c *Consumer) firstACL(o *op) {
 	case allowsUs(o.meta.ACL, c.Destination.Options().Username):
 		o.ACL = o.meta.ACL
 	default:
-		o.ACL = ensemble.Open()
-		if c.Destination.Options().Username != "" {
-			o.ACL = ensemble.Creator()
-		}
-		c.mu.Lock()
-		c.acls[o.Path] = o
-		c.mu.Unlock()
+		c.postponeACL(o)
 	}
+}
+
+// postponeACL has a node created for its creator alone and its list set at the end;
+// false where it is so already.
+func (c *Consumer) postponeACL(o *op) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.acls[o.Path] == o {
+		return false
+	}
+	c.acls[o.Path] = o
+	o.ACL = ensemble.Open()
+	if c.Destination.Options().Username != "" {
+		o.ACL = ensemble.Creator()
+	}
+	return true
 }
 
 // laterACL has a node's list set at the end if it differs.
@@ -102,7 +112,7 @@ func (c *Consumer) setACL(o *op) error {
 				return err
 			}
 		case errors.As(err, &said):
-			c.failed(o, ReasonACL, err.Error())
+			c.failed(o, ReasonACL, err.Error()+"; the node has the list it had before")
 			return nil
 		default:
 			return err

@@ -55,6 +55,12 @@ type Consumer struct {
 	written     map[string]bool
 	acls        map[string]*op
 	noteFailure error
+
+	// before is how many nodes the destination had when they were last known to be
+	// its own, and held what topology.BlockedBody says, 0 while nothing is held back.
+	before, held int64
+	// listed is the last mark of a complete comparison in the log; nil: there is none.
+	listed *topology.ListedBody
 }
 
 // New makes a Consumer; Load comes first.
@@ -87,7 +93,7 @@ func (c *Consumer) Load(ctx context.Context) error {
 	for _, r := range refused {
 		c.report.fail(Failure{r.Path, ReasonDestinationRead, "at the destination: " + r.Err.Error()})
 	}
-	c.tree = t
+	c.tree, c.before = t, t.size()
 	if !found {
 		return c.above(c.Rules.Root)
 	}
@@ -136,34 +142,31 @@ func (c *Consumer) Replay(ctx context.Context, to int64) error {
 	if err != nil {
 		return err
 	}
-	// The last record of a parent may stand behind those of its children: these wait
-	// for the next pass, without their data being kept.
-	for progress := true; ; {
-		waiting, done, err := c.pass(ctx, fold, b.Start, to, progress)
-		if err != nil || waiting == 0 {
-			return err
-		}
-		progress = done > 0
+	waiting, err := c.pass(ctx, fold, b.Start, to, nil, true)
+	for patience := true; err == nil && len(waiting) > 0; {
+		before := len(waiting)
+		waiting, err = c.pass(ctx, fold, b.Start, to, waiting, patience)
+		patience = len(waiting) < before
 	}
+	return err
 }
 
-// pass goes through a stretch once. With patience, a node without a parent is left
-// for another pass.
-func (c *Consumer) pass(ctx context.Context, fold *stream.Fold, from, to int64, patience bool) (waiting, done int, err error) {
+// pass goes through a stretch once. The last record of a parent may stand behind those
+// of its children: with patience, these wait for another pass, which takes them alone,
+// without their data being kept.
+func (c *Consumer) pass(ctx context.Context, fold *stream.Fold, from, to int64, only map[string]bool, patience bool) (waiting map[string]bool, err error) {
+	waiting = map[string]bool{}
 	err = c.Log.Read(ctx, c.Topics.Changes, 0, from, to, func(k *kgo.Record) error {
-		if !fold.Last(k.Key, k.Offset) {
+		if only != nil && !only[string(k.Key)] || !fold.Last(k.Key, k.Offset) {
 			return nil
 		}
-		waits, did, err := c.take(ctx, k, patience)
+		waits, err := c.take(ctx, k, patience)
 		if waits {
-			waiting++
-		}
-		if did {
-			done++
+			waiting[string(k.Key)] = true
 		}
 		return err
 	})
-	return waiting, done, errors.Join(err, c.writer.drain(ctx))
+	return waiting, errors.Join(err, c.writer.drain(ctx))
 }
 
 // lull is how long a transaction waits for more nodes.
@@ -217,6 +220,7 @@ func (c *Consumer) tail(ctx context.Context, from int64, f follower) error {
 		for _, k := range recs {
 			if topology.IsControl(string(k.Key)) {
 				if r, err := topology.Decode(k); err == nil {
+					c.control(&r)
 					if last, err := f.control(ctx, &r); last || err != nil {
 						return err
 					}
@@ -224,7 +228,7 @@ func (c *Consumer) tail(ctx context.Context, from int64, f follower) error {
 				}
 			}
 			f.node(k)
-			if _, _, err := c.take(ctx, k, false); err != nil {
+			if _, err := c.take(ctx, k, false); err != nil {
 				return err
 			}
 		}
@@ -243,34 +247,6 @@ func (c *Consumer) next(ctx context.Context, t *stream.Tail, f follower) ([]*kgo
 		return nil, err
 	}
 	return t.Next(ctx)
-}
-
-// Prune deletes what only the destination has, but nothing at or below paths that
-// the source refused to show, and not beyond the limit.
-func (c *Consumer) Prune(ctx context.Context, refused []ensemble.Refusal) error {
-	for _, r := range refused {
-		c.report.fail(Failure{r.Path, ReasonRead, "in the source: " + r.Err.Error()})
-	}
-	gone := c.tree.unwanted(func(path string, n *node) bool {
-		if c.Rules.IgnoreEphemeral && n.mode == topology.NodeEphemeral {
-			return false
-		}
-		for _, r := range refused {
-			if topology.NodeWithin(path, r.Path) {
-				return false
-			}
-		}
-		return true
-	})
-	if err := breaker.Paths(c.Breaker, "that only the destination has would be deleted", gone, c.tree.size(), c.Confirmed); err != nil {
-		return err
-	}
-	for _, path := range gone {
-		if err := c.unwant(ctx, path, &topology.Record{}); err != nil {
-			return err
-		}
-	}
-	return c.writer.drain(ctx)
 }
 
 // Finish sets the access control lists, reads back what was written, and waits for

@@ -119,8 +119,8 @@ func (r *report) fail(f Failure) {
 	}
 }
 
-// succeeded forgets that a node had failed.
-func (r *report) succeeded(path string) {
+// mended forgets the failure of a node.
+func (r *report) mended(path string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.failed[path] {

@@ -43,10 +43,10 @@ const (
 	// turns is how often a node is read and written again when somebody else writes it
 	// meanwhile.
 	turns = 8
-	// losses is how often a large node may cost the connection before its size is
-	// taken for the cause.
-	losses = 3
-	large  = 128 << 10
+	// losses is how often a node may cost the connection before its size is taken for
+	// the cause, if it may be; mostLosses of any end the run.
+	losses     = 4
+	mostLosses = 30
 )
 
 // settle reads a node, does what is missing, and looks again when the answer says that
@@ -54,11 +54,14 @@ const (
 func (c *Consumer) settle(o *op, sure bool) (res Result, version int32, f *Failure, err error) {
 	var last error
 	lost := 0
-	for range turns {
+	for turn := 0; turn < turns && lost < mostLosses; turn++ {
 		if !sure {
 			done, version, f, err := c.look(o)
 			if err != nil || f != nil {
 				return "", 0, f, err
+			}
+			if done && !o.lost && o.Kind != topology.Delete {
+				return Unchanged, version, nil, nil // somebody else did it
 			}
 			if done {
 				return o.result(), version, nil, nil
@@ -76,9 +79,13 @@ func (c *Consumer) settle(o *op, sure bool) (res Result, version int32, f *Failu
 			if err := c.Destination.Await(last); err != nil {
 				return "", 0, nil, err
 			}
-			if lost++; lost >= losses && len(o.Data) >= large {
+			o.lost = true
+			if lost++; lost >= losses && c.writer.suspects(o) {
 				return "", 0, c.tooLarge(o), nil
 			}
+			turn--
+		case errors.Is(last, zk.ErrInvalidACL) && o.Kind == topology.Create && c.Rules.CopyACL && c.postponeACL(o):
+			// it is set, and refused, when everything below is there
 		case errors.Is(last, zk.ErrShortBuffer):
 			return "", 0, c.tooLarge(o), nil
 		case errors.Is(last, zk.ErrNoNode) && o.Kind == topology.Create:
@@ -134,7 +141,7 @@ func (o *op) result() Result {
 	switch {
 	case o.Kind == topology.Delete:
 		return Deleted
-	case o.created:
+	case o.created && (o.Kind == topology.Create || o.lost):
 		return Created
 	}
 	return Updated
@@ -154,7 +161,7 @@ func (c *Consumer) request(o *op) error {
 // look reads a node and makes the request what it takes now; done says that it takes
 // nothing.
 func (c *Consumer) look(o *op) (done bool, version int32, f *Failure, err error) {
-	n, found, err := c.Destination.Node(o.Path, false, false)
+	n, found, err := c.Destination.Node(o.Path, c.Rules.CopyACL, false)
 	if errors.Is(err, zk.ErrNoAuth) {
 		if o.Kind == topology.Delete {
 			return false, 0, nil, c.blind(o)
@@ -177,7 +184,10 @@ func (c *Consumer) look(o *op) (done bool, version int32, f *Failure, err error)
 	case n.Meta.Mode != o.meta.Mode || n.Meta.TTL != o.meta.TTL:
 		f, err := c.otherMode(o, n)
 		return false, 0, f, err
-	case topology.NodeHash(n.Data) == o.hash:
+	}
+	o.ACL = n.Meta.ACL
+	c.laterACL(o, &node{acl: o.ACL})
+	if topology.NodeHash(n.Data) == o.hash {
 		return true, n.Stat.Version, nil, nil
 	}
 	o.Kind, o.Version = topology.Update, n.Stat.Version

@@ -21,41 +21,49 @@ type op struct {
 	// version of the record that asks for it, and when what it says was observed.
 	version  topology.Version
 	observed time.Time
-	// created: the node was made for this, whatever became of the answer.
+	// created: the node is not known to have been there.
 	created bool
+	// lost: the answer to it was lost once, so that it may have been done.
+	lost bool
 	// unsure: the node is not as the request takes it to be; it is read first.
 	unsure bool
 }
 
-// take does what a record says, in the order of the log. waits: it needs a parent
-// that is not there yet; did: something was done or found to be done.
-func (c *Consumer) take(ctx context.Context, k *kgo.Record, patience bool) (waits, did bool, err error) {
+// take does what a record says, in the order of the log. With patience, a node whose
+// parent is not there yet is left: it waits.
+func (c *Consumer) take(ctx context.Context, k *kgo.Record, patience bool) (waits bool, err error) {
 	path, ok := topology.NodePath(string(k.Key))
 	r, err := topology.Decode(k)
 	if err != nil {
 		var newer *topology.NewerSchemaError
 		if errors.As(err, &newer) {
-			return false, false, err // nobody knows what would be missed
+			return false, err // nobody knows what would be missed
 		}
-		return false, false, nil // not ours
+		return false, nil // not ours
+	}
+	if topology.IsControl(r.Key) {
+		c.control(&r)
 	}
 	if !ok || !c.Rules.Covers(path) {
-		return false, false, nil
+		return false, nil
 	}
+	// What failed before on this path is judged anew: an older record may have been
+	// the one that could not be written.
+	if err := c.writer.await(ctx, path); err != nil {
+		return false, err
+	}
+	c.report.mended(path)
 	if c.Rules.Wants(&r) {
 		return c.want(ctx, path, &r, patience)
 	}
 	if r.Op != topology.Delete {
 		c.report.skip(path)
 	}
-	return false, true, c.unwant(ctx, path, &r)
+	return false, c.unwant(ctx, path, &r)
 }
 
-// want makes the destination hold a node.
-func (c *Consumer) want(ctx context.Context, path string, r *topology.Record, patience bool) (waits, did bool, err error) {
-	if err := c.writer.await(ctx, path); err != nil {
-		return false, false, err
-	}
+// want makes the destination hold a node of which nothing is in flight.
+func (c *Consumer) want(ctx context.Context, path string, r *topology.Record, patience bool) (waits bool, err error) {
 	o := &op{Op: ensemble.Op{Kind: topology.Create, Path: path, Data: r.NodeData()}, hash: r.Hash, version: r.Version, observed: r.ObservedAt}
 	if r.Node != nil {
 		o.meta = *r.Node
@@ -65,19 +73,19 @@ func (c *Consumer) want(ctx context.Context, path string, r *topology.Record, pa
 	}
 	n, exists := c.tree.get(path)
 	if exists && n.wanted && n.hash == o.hash && n.mode == o.meta.Mode && n.ttl == o.meta.TTL && !c.aclDiffers(&n, o) {
-		return false, false, nil // an earlier pass did it
+		return false, nil // it does already
 	}
 	if !exists {
 		if parent := topology.NodeParent(path); path != c.Rules.Root && patience && !c.writer.busy(parent) {
 			if _, there := c.tree.get(parent); !there {
-				return true, false, nil
+				return true, nil
 			}
 		}
 		o.created = true
-		return false, true, c.writer.add(ctx, o)
+		return false, c.writer.add(ctx, o)
 	}
 	c.tree.change(path, func(n *node) { n.wanted = true })
-	return false, true, c.change(ctx, o, &n)
+	return false, c.change(ctx, o, &n)
 }
 
 // change makes a node that exists hold what is wanted.
@@ -122,7 +130,7 @@ func (c *Consumer) done(o *op, res Result, version int32) {
 		c.tree.remove(o.Path)
 	default:
 		acl := o.ACL
-		if n, ok := c.tree.get(o.Path); ok && o.Kind != topology.Create {
+		if n, ok := c.tree.get(o.Path); ok && acl == nil {
 			acl = n.acl
 		}
 		c.tree.put(o.Path, &node{hash: o.hash, mode: o.meta.Mode, ttl: o.meta.TTL, version: version, acl: acl, wanted: true})
@@ -131,7 +139,7 @@ func (c *Consumer) done(o *op, res Result, version int32) {
 	c.written[o.Path] = res != Deleted
 	c.mu.Unlock()
 	c.report.count(res)
-	c.report.succeeded(o.Path)
+	c.report.mended(o.Path)
 	c.note(o, res, nil)
 }
 

@@ -11,15 +11,15 @@ import (
 
 // Servers take packets of 1 MiB where jute.maxbuffer says nothing else. What a
 // transaction weighs is bounded well below that, and more tightly when a connection
-// was lost over one: a packet that is too large has no other answer. One that had
-// another cause finds its way back up.
+// was lost over one: a packet that is too large has no other answer. A bound that had
+// another cause finds its way back up, more slowly each time.
 const (
 	mostBytes  = 512 << 10
 	leastBytes = 16 << 10
 	mostOps    = 1000
 	// weight of a request besides path and data: its headers and an ACL.
 	opOverhead = 96
-	// growAfter so many transactions without trouble the bound doubles.
+	// growAfter so many transactions without trouble the bound doubles, at first.
 	growAfter = 8
 )
 
@@ -37,6 +37,11 @@ type writer struct {
 	err   error
 	bytes int // the bound of a transaction
 	good  int // transactions since it changed
+	grow  int // how many it takes for it to double
+	// proven is what the largest transaction weighed that was done; lost is how many
+	// losses of the connection the bound has taken in.
+	proven int
+	lost   int64
 	// Which transaction, the one that is gathered or one in flight, works on a path,
 	// and how many work on children of one.
 	paths    map[string]*batch
@@ -56,7 +61,7 @@ func newWriter(c *Consumer) *writer {
 		n = DefaultInFlight
 	}
 	return &writer{
-		c: c, room: make(chan struct{}, n), bytes: mostBytes,
+		c: c, room: make(chan struct{}, n), bytes: mostBytes, grow: growAfter,
 		paths: map[string]*batch{}, children: map[string]int{}, all: map[*batch]struct{}{},
 	}
 }
@@ -72,7 +77,7 @@ func (w *writer) add(ctx context.Context, o *op) error {
 	if err := w.dependencies(ctx, o); err != nil {
 		return err
 	}
-	size := len(o.Path) + len(o.Data) + opOverhead
+	size := o.weight()
 	if w.current != nil && (len(w.current.ops) >= mostOps || w.current.bytes+size > w.bound()) {
 		w.flush(ctx)
 	}
@@ -91,7 +96,7 @@ func (w *writer) alone(ctx context.Context, o *op) error {
 	}
 	w.flush(ctx)
 	w.current = w.begin()
-	w.join(w.current, o, len(o.Path)+len(o.Data)+opOverhead)
+	w.join(w.current, o, o.weight())
 	w.flush(ctx)
 	return w.failure()
 }
@@ -264,18 +269,34 @@ func (w *writer) bound() int {
 	return w.bytes
 }
 
-// tune moves the bound after a transaction.
-func (w *writer) tune(lost bool) {
+// done moves the bound after a transaction.
+func (w *writer) done(bytes int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case lost:
-		w.bytes, w.good = max(w.bytes/2, leastBytes), 0
-	case w.bytes < mostBytes:
-		if w.good++; w.good >= growAfter {
-			w.bytes, w.good = min(2*w.bytes, mostBytes), 0
-		}
+	w.proven = max(w.proven, bytes)
+	if w.good++; w.good >= w.grow && w.bytes < mostBytes {
+		w.bytes, w.good = min(2*w.bytes, mostBytes), 0
 	}
+}
+
+// shrink moves the bound after a transaction was lost; those that were lost with the
+// same connection count once.
+func (w *writer) shrink() {
+	lost := w.c.Destination.Lost()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if lost == w.lost {
+		return
+	}
+	w.lost = lost
+	w.bytes, w.good, w.grow = max(w.bytes/2, leastBytes), 0, 2*w.grow
+}
+
+// suspects tells whether a request that loses the connection may be too large.
+func (w *writer) suspects(o *op) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return o.weight() > max(w.proven, leastBytes)
 }
 
 // patience is how many refused requests are taken out of a transaction, one by one,
@@ -295,16 +316,15 @@ func (w *writer) run(ops []*op) error {
 		failed, err := w.c.Destination.Multi(requests(ops))
 		switch {
 		case err == nil:
-			w.tune(false)
+			w.done(weight(ops))
 			for _, o := range ops {
 				w.c.succeeded(o)
 			}
 			return nil
 		case errors.Is(err, ensemble.ErrLost):
-			w.tune(true)
 			return w.afterLoss(ops, err)
 		case failed < 0:
-			return w.halves(ops) // too large for one packet of the client, or not understood
+			return w.smaller(ops) // too large for one packet of the client, or not understood
 		}
 		// Nothing of it was done. What stands before the one that was refused is needed
 		// to know why it was.
@@ -324,13 +344,17 @@ func (w *writer) run(ops []*op) error {
 
 // afterLoss goes on when nobody knows whether a transaction was done.
 func (w *writer) afterLoss(ops []*op, cause error) error {
+	w.shrink()
+	for _, o := range ops {
+		o.lost = true
+	}
 	first := ops[0]
 	known, err := w.c.reached(first, cause)
 	if err != nil {
 		return err
 	}
 	if !known {
-		return w.halves(ops)
+		return w.smaller(ops)
 	}
 	// All of it was done, or somebody else did the first: each is looked at.
 	for _, o := range ops {
@@ -341,7 +365,32 @@ func (w *writer) afterLoss(ops []*op, cause error) error {
 	return nil
 }
 
-func (w *writer) halves(ops []*op) error { return w.cut(ops, (len(ops)+1)/2) }
+// smaller does requests that were too much for one transaction in several: within the
+// bound as it is by then, and half of them at most.
+func (w *writer) smaller(ops []*op) error {
+	most := (len(ops) + 1) / 2
+	for len(ops) > 0 {
+		n, bytes := 0, 0
+		for n < min(len(ops), most) && (n == 0 || bytes+ops[n].weight() <= w.bound()) {
+			bytes += ops[n].weight()
+			n++
+		}
+		if err := w.run(ops[:n]); err != nil {
+			return err
+		}
+		ops = ops[n:]
+	}
+	return nil
+}
+
+func (o *op) weight() int { return len(o.Path) + len(o.Data) + opOverhead }
+
+func weight(ops []*op) (bytes int) {
+	for _, o := range ops {
+		bytes += o.weight()
+	}
+	return bytes
+}
 
 func (w *writer) cut(ops []*op, size int) error {
 	for len(ops) > 0 {

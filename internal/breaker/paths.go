@@ -22,9 +22,13 @@ func (e *PathsError) Error() string {
 }
 
 // Paths judges whether these paths, in a fixed order, of all that are tracked may go.
-// The error is nil or a [PathsError].
-func Paths(l Limit, what string, gone []string, tracked int64, confirmed string) error {
+// held is how many were tracked when paths were held back before, 0 if none are: what
+// was added since makes a loss no smaller. The error is nil or a [PathsError].
+func Paths(l Limit, what string, gone []string, tracked, held int64, confirmed string) error {
 	t := Tally{Gone: int64(len(gone)), Tracked: tracked}
+	if held > 0 {
+		t.Tracked = max(min(tracked, held), t.Gone)
+	}
 	if l.Judge(t, t) == Within {
 		return nil
 	}

@@ -33,10 +33,18 @@ type Client struct {
 	answered atomic.Int64
 	lost     atomic.Int64
 	onEvent  func(zk.Event)
+	// sessions that expired; synced is for how many of them the server of the next
+	// session was brought up to date.
+	expired, synced atomic.Int64
+	syncing         sync.Mutex
 
 	mu      sync.Mutex
 	problem string // why connecting failed last
 }
+
+// maxRequest is the largest that is sent; servers take 1 MiB where jute.maxbuffer says
+// nothing else.
+const maxRequest = 4 << 20
 
 // DefaultPatience outlives an election and the restart of a server.
 const DefaultPatience = time.Minute
@@ -67,7 +75,7 @@ func Connect(ctx context.Context, o Options, options ...Option) (*Client, error)
 	timeout := cmp.Or(o.SessionTimeout, DefaultSessionTimeout)
 	c.answered.Store(time.Now().UnixNano())
 	conn, _, err := zk.Connect(o.Servers, timeout,
-		zk.WithDialer(dialer(o.TLS, timeout)), zk.WithLogger((*logger)(c)), zk.WithLogInfo(false), zk.WithEventCallback(c.event))
+		zk.WithDialer(dialer(o.TLS, timeout)), zk.WithLogger((*logger)(c)), zk.WithLogInfo(false), zk.WithMaxConnBufferSize(maxRequest), zk.WithEventCallback(c.event))
 	if err != nil {
 		return nil, fmt.Errorf("ensemble %s: %w", strings.Join(o.Servers, ","), err)
 	}
@@ -93,8 +101,13 @@ func (c *Client) Close() {
 func (c *Client) Options() Options { return c.o }
 
 func (c *Client) event(e zk.Event) {
-	if e.Type == zk.EventSession && e.State == zk.StateDisconnected {
-		c.lost.Add(1)
+	if e.Type == zk.EventSession {
+		switch e.State {
+		case zk.StateDisconnected:
+			c.lost.Add(1)
+		case zk.StateExpired:
+			c.expired.Add(1)
+		}
 	}
 	if c.onEvent != nil {
 		c.onEvent(e)
@@ -154,6 +167,40 @@ func (c *Client) once(verb, path string, fn func() error) error {
 	}
 	c.answered.Store(time.Now().UnixNano())
 	return &Error{Verb: verb, Path: path, Err: err}
+}
+
+// read is do for a request that reads: what it returns is never older than what was
+// returned before. Within a session the servers see to that; the next session may be
+// with one that lags behind.
+func (c *Client) read(verb, path string, fn func() error) error {
+	for {
+		expired := c.expired.Load()
+		if err := c.catchUp(expired); err != nil {
+			return err
+		}
+		err := c.do(verb, path, fn)
+		var said *Error
+		if c.expired.Load() == expired || err != nil && !errors.As(err, &said) {
+			return err
+		}
+	}
+}
+
+// catchUp brings the server up to the leader, once after each session that expired.
+func (c *Client) catchUp(expired int64) error {
+	if c.synced.Load() >= expired {
+		return nil
+	}
+	c.syncing.Lock()
+	defer c.syncing.Unlock()
+	if c.synced.Load() >= expired {
+		return nil
+	}
+	if err := c.Sync("/"); err != nil {
+		return err
+	}
+	c.synced.Store(expired)
+	return nil
 }
 
 // do repeats a request that may be repeated until a server answers it.

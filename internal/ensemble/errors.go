@@ -13,6 +13,9 @@ import (
 // the request was done.
 var ErrLost = errors.New("the connection was lost before the answer")
 
+// ErrTooLarge: a node has more data than can be copied.
+var ErrTooLarge = errors.New("the node is too large")
+
 // Error is what a server said about a request.
 type Error struct {
 	Verb, Path string

@@ -14,7 +14,7 @@ type Stat = zk.Stat
 
 // Get returns a node's data; found is false where it does not exist.
 func (c *Client) Get(path string) (data []byte, stat *Stat, found bool, err error) {
-	err = c.do("get", path, func() (err error) {
+	err = c.read("get", path, func() (err error) {
 		data, stat, err = c.conn.Get(c.path(path))
 		return err
 	})
@@ -23,7 +23,7 @@ func (c *Client) Get(path string) (data []byte, stat *Stat, found bool, err erro
 
 // GetWatched is Get with a watch on the node's data and its end.
 func (c *Client) GetWatched(path string) (data []byte, stat *Stat, found bool, err error) {
-	err = c.do("get", path, func() (err error) {
+	err = c.read("get", path, func() (err error) {
 		data, stat, _, err = c.conn.GetW(c.path(path))
 		return err
 	})
@@ -33,7 +33,7 @@ func (c *Client) GetWatched(path string) (data []byte, stat *Stat, found bool, e
 // Children returns the names of a node's children; found is false where the node
 // does not exist.
 func (c *Client) Children(path string) (names []string, found bool, err error) {
-	err = c.do("get children of", path, func() (err error) {
+	err = c.read("get children of", path, func() (err error) {
 		names, _, err = c.conn.Children(c.path(path))
 		return err
 	})
@@ -42,7 +42,7 @@ func (c *Client) Children(path string) (names []string, found bool, err error) {
 
 // ChildrenWatched is Children with a watch on the list.
 func (c *Client) ChildrenWatched(path string) (names []string, found bool, err error) {
-	err = c.do("get children of", path, func() (err error) {
+	err = c.read("get children of", path, func() (err error) {
 		names, _, _, err = c.conn.ChildrenW(c.path(path))
 		return err
 	})
@@ -51,7 +51,7 @@ func (c *Client) ChildrenWatched(path string) (names []string, found bool, err e
 
 // Exists tells whether a node does.
 func (c *Client) Exists(path string) (stat *Stat, found bool, err error) {
-	err = c.do("look for", path, func() (err error) {
+	err = c.read("look for", path, func() (err error) {
 		found, stat, err = c.conn.Exists(c.path(path))
 		return err
 	})
@@ -60,7 +60,7 @@ func (c *Client) Exists(path string) (stat *Stat, found bool, err error) {
 
 // ExistsWatched is Exists with a watch on the node, also where it is absent.
 func (c *Client) ExistsWatched(path string) (stat *Stat, found bool, err error) {
-	err = c.do("look for", path, func() (err error) {
+	err = c.read("look for", path, func() (err error) {
 		found, stat, _, err = c.conn.ExistsW(c.path(path))
 		return err
 	})
@@ -70,7 +70,7 @@ func (c *Client) ExistsWatched(path string) (stat *Stat, found bool, err error) 
 // ACL returns a node's access control list in canonical order.
 func (c *Client) ACL(path string) (acl []topology.NodeACL, found bool, err error) {
 	var list []zk.ACL
-	err = c.do("get the access control list of", path, func() (err error) {
+	err = c.read("get the access control list of", path, func() (err error) {
 		list, _, err = c.conn.GetACL(c.path(path))
 		return err
 	})

@@ -46,6 +46,7 @@ func exclusively(ctx context.Context, o Options, how tenure, fn func(context.Con
 		return err
 	}
 	defer release()
+	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var result error
@@ -64,7 +65,7 @@ func exclusively(ctx context.Context, o Options, how tenure, fn func(context.Con
 		}
 		began = true
 		result = fn(ctx)
-		if result != nil && ctx.Err() != nil {
+		if result != nil && ctx.Err() != nil && outer.Err() == nil {
 			result = errors.Join(errors.New("another process took this tree over"), result)
 		}
 		cancel()

@@ -168,6 +168,9 @@ func (c *copier) close() {
 
 // through reads the source into the log and, at the same time, applies what is there.
 func (c *copier) through(ctx context.Context) (found *producer.Result, err error) {
+	if err := c.in.FindRoot(); err != nil { // before anything is written anywhere
+		return nil, wrap("source", err)
+	}
 	b, err := c.Log.Bounds(ctx, c.Topics.Changes, 0)
 	if err != nil {
 		return nil, err
@@ -197,7 +200,7 @@ func (c *copier) through(ctx context.Context) (found *producer.Result, err error
 	if found.Blocked != nil {
 		blocked = found.Blocked
 	}
-	return found, errors.Join(blocked, c.finish(ctx, found.Refused))
+	return found, errors.Join(blocked, c.finish(ctx, c.out.Prune(ctx, found.Refused)))
 }
 
 // fromLog applies the log alone.
@@ -215,13 +218,14 @@ func (c *copier) fromLog(ctx context.Context) error {
 	if err := c.out.Replay(ctx, b.End); err != nil {
 		return wrap("destination", err)
 	}
-	return c.finish(ctx, nil)
+	return c.finish(ctx, c.out.PruneListed(ctx))
 }
 
-func (c *copier) finish(ctx context.Context, refused []ensemble.Refusal) error {
-	err := c.out.Prune(ctx, refused)
+// finish ends a copy, also one whose deletes were held back.
+func (c *copier) finish(ctx context.Context, err error) error {
 	var blocked *breaker.PathsError
-	if err != nil && !errors.As(err, &blocked) {
+	var unlisted *zookeeper.UnlistedError
+	if err != nil && !errors.As(err, &blocked) && !errors.As(err, &unlisted) {
 		return wrap("destination", err)
 	}
 	if finishErr := c.out.Finish(ctx); finishErr != nil {

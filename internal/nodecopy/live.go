@@ -166,7 +166,7 @@ func (l *Live) watch(ctx context.Context, in *producer.Producer) error {
 		},
 	})
 	if errors.Is(err, producer.ErrNoRoot) {
-		return fmt.Errorf("rootPath %s %w: what the destination holds stays", l.o.Rules.Root, producer.ErrNoRoot)
+		return fmt.Errorf("%w: what the destination holds stays", err)
 	}
 	return err
 }

@@ -19,6 +19,8 @@ type ZooKeeperStatus struct {
 	Zxid int64
 	// Nodes counts all znodes, those of ZooKeeper itself included.
 	Nodes int64
+	// Connections of clients, that which asks among them.
+	Connections int64
 }
 
 // Status asks the server; it is an error if it serves no clients now.
@@ -41,6 +43,9 @@ func (z *ZooKeeper) Status(ctx context.Context) (ZooKeeperStatus, error) {
 	}
 	if status.Nodes, err = strconv.ParseInt(fields["Node count"], 10, 64); err != nil {
 		return status, fmt.Errorf("%s: reading the number of nodes: %w", z.name(), err)
+	}
+	if status.Connections, err = strconv.ParseInt(fields["Connections"], 10, 64); err != nil {
+		return status, fmt.Errorf("%s: reading the number of connections: %w", z.name(), err)
 	}
 	return status, nil
 }

@@ -53,6 +53,8 @@ type block struct {
 	missing int64  // keys and what goes with them
 	reason  string
 	since   time.Time
+	// lookedTwice: not only a listing lacked them, but the second look as well.
+	lookedTwice bool
 }
 
 // conclusion is a number of deletes concluded at a time: a source that is lost
@@ -85,11 +87,13 @@ func (a *absence) conclude(ctx context.Context, lf *life, candidates []candidate
 		return false, nil
 	}
 	if len(candidates) > manyCandidates {
-		if blocked, err := a.judge(ctx, lf.subject, candidates); err != nil || blocked {
+		if blocked, err := a.judge(ctx, lf.subject, candidates, false); err != nil || blocked {
 			return blocked, err
 		}
 	}
-	if !sleep(ctx, a.t.opts.SecondLook) {
+	// Of what was looked at twice and has waited for a person since, this listing is
+	// the third look.
+	if !a.waited(lf.subject, candidates) && !sleep(ctx, a.t.opts.SecondLook) {
 		return false, context.Cause(ctx)
 	}
 	gone, err := a.secondLook(ctx, lf, candidates)
@@ -97,6 +101,22 @@ func (a *absence) conclude(ctx context.Context, lf *life, candidates []candidate
 		return false, fmt.Errorf("looking again for missing objects: %w", err)
 	}
 	return a.settle(ctx, lf.subject, gone)
+}
+
+// waited tells whether these very candidates are held back already.
+func (a *absence) waited(subject string, candidates []candidate) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b, ok := a.blocked[subject]
+	return ok && b.keys == int64(len(candidates)) && b.sum == sumOf(candidates) && b.lookedTwice
+}
+
+// sumOf the keys, whatever their order.
+func sumOf(candidates []candidate) (sum uint64) {
+	for i := range candidates {
+		sum ^= xxhash.Sum64String(candidates[i].key)
+	}
+	return sum
 }
 
 // settle passes confirmed absences through the breaker and appends the deletes.
@@ -111,7 +131,7 @@ func (a *absence) settle(ctx context.Context, subject string, gone []candidate) 
 		a.clear(subject)
 		return false, nil
 	}
-	if blocked, err := a.judge(ctx, subject, gone); err != nil || blocked {
+	if blocked, err := a.judge(ctx, subject, gone, true); err != nil || blocked {
 		return blocked, err
 	}
 	if err := a.t.sameCluster(ctx); err != nil {
@@ -183,11 +203,9 @@ func (t *term) get(ctx context.Context, r kube.Resource, key string) ([]byte, er
 
 // judge asks the breaker, over everything that is missing now or was concluded
 // to be a short while ago.
-func (a *absence) judge(ctx context.Context, subject string, candidates []candidate) (blocked bool, err error) {
-	var sum uint64
-	unknown := int64(0)
+func (a *absence) judge(ctx context.Context, subject string, candidates []candidate, lookedTwice bool) (blocked bool, err error) {
+	sum, unknown := sumOf(candidates), int64(0)
 	for i := range candidates {
-		sum ^= xxhash.Sum64String(candidates[i].key)
 		if !candidates[i].known {
 			unknown++
 		}
@@ -228,7 +246,7 @@ func (a *absence) judge(ctx context.Context, subject string, candidates []candid
 	if !tripped {
 		return false, nil
 	}
-	b := block{keys: int64(len(candidates)), sum: sum, missing: int64(len(candidates)) + taken, reason: reason, since: now}
+	b := block{keys: int64(len(candidates)), sum: sum, missing: int64(len(candidates)) + taken, reason: reason, since: now, lookedTwice: lookedTwice}
 	if old, ok := a.blocked[subject]; ok {
 		b.since = old.since
 		if old.sum == sum && old.keys == b.keys {

@@ -17,20 +17,22 @@ import (
 func (t *term) beat(ctx context.Context) error {
 	tick := time.NewTicker(t.opts.Heartbeat)
 	defer tick.Stop()
-	for {
-		if err := t.heartbeat(ctx); err != nil {
+	for requested := false; ; {
+		if err := t.heartbeat(ctx, requested); err != nil {
 			return err
 		}
+		requested = false
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
 		case <-t.l.hurry:
+			requested = true
 		}
 	}
 }
 
-func (t *term) heartbeat(ctx context.Context) error {
+func (t *term) heartbeat(ctx context.Context, requested bool) error {
 	if err := t.checkTopic(ctx); err != nil {
 		return err
 	}
@@ -45,7 +47,7 @@ func (t *term) heartbeat(ctx context.Context) error {
 	// before the record in its partition.
 	return t.m.broadcast(ctx, topology.Record{
 		Key: topology.ControlKey(topology.Heartbeat, ""), Kind: topology.Heartbeat,
-		Version: topology.Version{Epoch: t.epoch.Load()}, ObservedAt: time.Now(), VerifiedAt: t.verify(), Body: body,
+		Version: topology.Version{Epoch: t.epoch.Load()}, ObservedAt: time.Now(), VerifiedAt: t.verify(), Requested: requested, Body: body,
 	})
 }
 

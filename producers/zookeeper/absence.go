@@ -2,6 +2,7 @@ package zookeeper
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -17,7 +18,11 @@ func (p *Producer) missing(ctx context.Context, result *Result, walk func(root s
 	asked := func(path string) bool { return p.Rules.Covers(path) && !below(path, result.Refused) }
 	gone, tracked := p.index.unseen(asked)
 	if len(gone) == 0 {
-		return nil
+		return p.hold(ctx, 0)
+	}
+	// A server that lags behind must not be the one that says what is gone.
+	if err := p.Source.Sync(p.Rules.Root); err != nil {
+		return err
 	}
 	back, err := p.lookAgain(ctx, gone)
 	if err != nil {
@@ -32,7 +37,15 @@ func (p *Producer) missing(ctx context.Context, result *Result, walk func(root s
 		gone, tracked = p.index.unseen(asked)
 	}
 	childrenFirst(gone)
-	if err := breaker.Paths(p.Breaker, "that the log holds are missing in the source", gone, tracked, p.Confirmed); err != nil {
+	err = breaker.Paths(p.Breaker, "that the log holds are missing in the source", gone, tracked, p.index.held, p.Confirmed)
+	var blocked *breaker.PathsError
+	if errors.As(err, &blocked) {
+		if err := p.hold(ctx, blocked.Tracked); err != nil {
+			return err
+		}
+		return blocked
+	}
+	if err := p.hold(ctx, 0); err != nil {
 		return err
 	}
 	for _, path := range gone {
@@ -41,6 +54,15 @@ func (p *Producer) missing(ctx context.Context, result *Result, walk func(root s
 		}
 	}
 	return nil
+}
+
+// hold remembers in the log that deletes are held back, or that they no longer are.
+func (p *Producer) hold(ctx context.Context, tracked int64) error {
+	if tracked == p.index.held {
+		return nil
+	}
+	p.index.held = tracked
+	return p.append(ctx, topology.NewBlocked(side, tracked))
 }
 
 // below tells whether a path is at or below one that could not be read.

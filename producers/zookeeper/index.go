@@ -2,6 +2,7 @@ package zookeeper
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -12,6 +13,9 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
+// side of what this package holds back, see topology.Blocked.
+const side = "source"
+
 // index is what the log holds of each node, without its data. An ensemble keeps all
 // its nodes, with their data, in memory: this is a fraction of that.
 type index struct {
@@ -21,14 +25,17 @@ type index struct {
 	round int
 	// verified is up to when the log is known to hold everything.
 	verified time.Time
+	// held: see topology.BlockedBody; 0 while nothing is held back.
+	held int64
 }
 
 type entry struct {
-	hash  string
-	mode  topology.NodeMode
-	ttl   int64
-	acl   []topology.NodeACL
-	round int
+	hash string
+	mode topology.NodeMode
+	ttl  int64
+	acl  []topology.NodeACL
+	// round it was seen in, and that in which it came into the log.
+	round, born int
 }
 
 // loadIndex reads a topic to its end.
@@ -40,11 +47,18 @@ func loadIndex(ctx context.Context, log *stream.Client, topic string) (*index, e
 	}
 	err = log.Read(ctx, topic, 0, b.Start, b.End, func(k *kgo.Record) error {
 		r, err := topology.Decode(k)
+		var newer *topology.NewerSchemaError
+		if errors.As(err, &newer) {
+			return err // what it says would be overwritten
+		}
 		if err != nil {
-			return nil // not ours
+			return nil //nolint:nilerr // not ours
 		}
 		if r.Kind == topology.Heartbeat {
 			x.verified = r.VerifiedAt
+		}
+		if held, ok := topology.BlockedAt(side, &r); ok {
+			x.held = held
 		}
 		path, ok := topology.NodePath(r.Key)
 		switch {
@@ -68,8 +82,11 @@ func (x *index) note(path, hash string, m *topology.NodeMeta) (op topology.Op, c
 	now := entryOf(hash, m)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	now.round = x.round
+	now.round, now.born = x.round, x.round
 	before, known := x.nodes[path]
+	if known {
+		now.born = before.born
+	}
 	if known && now.acl == nil {
 		now.acl = before.acl // not read this time: what is known of it stays
 	}
@@ -99,7 +116,8 @@ func (x *index) remove(path string) bool {
 	return known
 }
 
-// unseen are the nodes that this round has not seen and that are asked for.
+// unseen are the nodes that this round has not seen and that are asked for; tracked
+// are those there were before it.
 func (x *index) unseen(asked func(path string) bool) (paths []string, tracked int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -107,7 +125,9 @@ func (x *index) unseen(asked func(path string) bool) (paths []string, tracked in
 		if !asked(path) {
 			continue
 		}
-		tracked++
+		if e.born < x.round {
+			tracked++
+		}
 		if e.round != x.round {
 			paths = append(paths, path)
 		}

@@ -57,7 +57,7 @@ func (p *Producer) Progress() (read, appended int64) { return p.read.Load(), p.a
 type Result struct {
 	// Nodes found in the source.
 	Nodes int64
-	// Refused nodes could not be read. Nothing is concluded about them and what is
+	// Refused nodes could not be read, or do not fit into the log. Nothing is concluded about them and what is
 	// below them.
 	Refused []ensemble.Refusal
 	// Blocked says that more is missing than may be concluded; nil: nothing is. All
@@ -75,6 +75,20 @@ func (p *Producer) Load(ctx context.Context) (err error) {
 	return err
 }
 
+// FindRoot fails with ErrNoRoot where the source has no root path.
+func (p *Producer) FindRoot() error {
+	if err := p.Source.Sync(p.Rules.Root); err != nil {
+		return err
+	}
+	_, found, err := p.Source.Exists(p.Rules.Root)
+	if err == nil && !found {
+		err = p.noRoot()
+	}
+	return err
+}
+
+func (p *Producer) noRoot() error { return fmt.Errorf("rootPath %s %w", p.Rules.Root, ErrNoRoot) }
+
 // Compare walks the source and appends what differs from the log: parents before
 // their children, then, children first, the end of what is not there any more.
 func (p *Producer) Compare(ctx context.Context) (*Result, error) {
@@ -90,15 +104,24 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 	p.index.round++
 	p.read.Store(0)
 	result := &Result{}
+	var large sync.Mutex
 	walk := func(root string) error {
 		w := ensemble.Walk{
 			Client: p.Source, Root: root, Skip: p.Rules.Skips, ACL: p.Rules.CopyACL, Watch: watch,
-			Visit: func(n *ensemble.Node) error { return p.found(ctx, n) },
+			Visit: func(n *ensemble.Node) error {
+				if err := fits(n); err != nil {
+					large.Lock()
+					defer large.Unlock()
+					result.Refused = append(result.Refused, ensemble.Refusal{Path: n.Path, Err: err})
+					return nil
+				}
+				return p.found(ctx, n)
+			},
 		}
 		found, refused, err := w.Run(ctx)
 		result.Refused = append(result.Refused, refused...)
 		if err == nil && !found && root == p.Rules.Root {
-			return fmt.Errorf("rootPath %s %w", root, ErrNoRoot)
+			return p.noRoot()
 		}
 		return err
 	}
@@ -115,7 +138,28 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 			return nil, err
 		}
 	}
-	return result, p.listed(ctx, started, result)
+	body := topology.ListedBody{Fresh: len(result.Refused) == 0 && result.Blocked == nil, At: started, Exclude: p.Rules.Excludes()}
+	for _, r := range result.Refused {
+		body.Refused = append(body.Refused, r.Path)
+	}
+	if len(body.Refused) > mostRefused {
+		body.Refused, body.Unsure = nil, true
+	}
+	return result, p.listed(ctx, body)
+}
+
+// recordRoom is for what a record has besides path, data and access control list.
+const recordRoom = 16 << 10
+
+func fits(n *ensemble.Node) error {
+	size := len(n.Data) + len(n.Path) + recordRoom
+	for _, a := range n.Meta.ACL {
+		size += len(a.ID) + len(a.Scheme) + 64
+	}
+	if size > stream.MaxRecordBytes {
+		return fmt.Errorf("%w: %d bytes, and a record of the log takes %d", ensemble.ErrTooLarge, len(n.Data), stream.MaxRecordBytes-recordRoom)
+	}
+	return nil
 }
 
 // found appends a node that differs from the log. It is called in parallel.
@@ -183,19 +227,11 @@ func (p *Producer) failed() error {
 const mostRefused = 1000
 
 // listed waits until everything is in the log and marks that it is.
-func (p *Producer) listed(ctx context.Context, at time.Time, result *Result) error {
-	fresh := len(result.Refused) == 0 && result.Blocked == nil
+func (p *Producer) listed(ctx context.Context, body topology.ListedBody) error {
 	if err := errors.Join(p.Writer.Flush(ctx), p.failed()); err != nil {
 		return err
 	}
-	rec := topology.Record{Kind: topology.Listed, Key: topology.ControlKey(topology.Listed, "zookeeper/v1/nodes"), Writer: p.Incarnation, ObservedAt: time.Now().UTC()}
-	body := topology.ListedBody{Fresh: fresh, At: at}
-	for _, r := range result.Refused {
-		body.Refused = append(body.Refused, r.Path)
-	}
-	if len(body.Refused) > mostRefused {
-		body.Refused, body.Unsure = nil, true
-	}
+	rec := topology.Record{Kind: topology.Listed, Key: topology.NodesListed, Writer: p.Incarnation, ObservedAt: time.Now().UTC()}
 	rec.Body, _ = json.Marshal(body) // plain data always marshals
 	return p.Writer.AppendSync(ctx, rec.Encode(p.Changes, 0))
 }

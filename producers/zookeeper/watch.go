@@ -142,7 +142,7 @@ func (p *Producer) ended(ctx context.Context, path string) error {
 func (p *Producer) rootGone(path string) error {
 	_, found, err := p.Source.Exists(path)
 	if err == nil && !found {
-		return ErrNoRoot
+		return p.noRoot()
 	}
 	return err
 }
@@ -156,11 +156,20 @@ func (p *Producer) changed(ctx context.Context, path string) error {
 	case err != nil:
 		return err
 	case found:
-		return p.found(ctx, n)
+		return p.offered(ctx, n)
 	case path == p.Rules.Root:
 		return p.rootGone(path)
 	}
 	return p.gone(ctx, path, false)
+}
+
+// offered takes a node in, unless it is too large for the log: the next comparison
+// counts it.
+func (p *Producer) offered(ctx context.Context, n *ensemble.Node) error {
+	if fits(n) != nil {
+		return nil
+	}
+	return p.found(ctx, n)
 }
 
 // grown reads the children of a node anew, and what of them the log does not hold.
@@ -183,7 +192,7 @@ func (p *Producer) grown(ctx context.Context, path string) error {
 		}
 		w := ensemble.Walk{
 			Client: p.Source, Root: child, Skip: p.Rules.Skips, ACL: p.Rules.CopyACL, Watch: true,
-			Visit: func(n *ensemble.Node) error { return p.found(ctx, n) },
+			Visit: func(n *ensemble.Node) error { return p.offered(ctx, n) },
 		}
 		if _, _, err := w.Run(ctx); err != nil {
 			return err

@@ -1,0 +1,127 @@
+package zookeeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/afterimage-dr/afterimage/internal/breaker"
+	"github.com/afterimage-dr/afterimage/internal/ensemble"
+	"github.com/afterimage-dr/afterimage/topology"
+)
+
+// side of what this package holds back, see topology.Blocked.
+const side = "destination"
+
+// Prune deletes what only the destination has, but nothing at or below paths that
+// the source refused to show, and not beyond the limit.
+func (c *Consumer) Prune(ctx context.Context, refused []ensemble.Refusal) error {
+	for _, r := range refused {
+		reason := ReasonRead
+		if errors.Is(r.Err, ensemble.ErrTooLarge) {
+			reason = ReasonTooLarge
+		}
+		c.report.fail(Failure{r.Path, reason, "in the source: " + r.Err.Error()})
+	}
+	return c.prune(ctx, func(path string) bool {
+		for _, r := range refused {
+			if topology.NodeWithin(path, r.Path) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// UnlistedError says that the log does not tell of some nodes that only the
+// destination has whether they are gone in the source.
+type UnlistedError struct{ Kept int64 }
+
+func (e *UnlistedError) Error() string {
+	nodes := "1 node"
+	if e.Kept > 1 {
+		nodes = fmt.Sprintf("%d nodes", e.Kept)
+	}
+	return nodes + " that only the destination has: kept, for the log alone does not show that the source had none there" +
+		" (its last comparison was not complete, or left them out by its excludePathRegexp)"
+}
+
+// PruneListed is Prune where the source is not asked: what the log does not hold was
+// not in the source only where a comparison that was complete had looked.
+func (c *Consumer) PruneListed(ctx context.Context) error {
+	looked := c.Rules
+	known := c.listed != nil && c.listed.Fresh
+	if known && c.listed.Exclude != "" {
+		var err error
+		if looked.Exclude, err = regexp.Compile(c.listed.Exclude); err != nil {
+			return fmt.Errorf("the mark %s in the log: %w", topology.NodesListed, err)
+		}
+	}
+	kept := &UnlistedError{}
+	err := c.prune(ctx, func(path string) bool {
+		if known && looked.Covers(path) {
+			return true
+		}
+		c.report.skip(path)
+		kept.Kept++
+		return false
+	})
+	if kept.Kept > 0 {
+		return errors.Join(err, kept)
+	}
+	return err
+}
+
+// prune deletes what the log does not want and is known to be gone.
+func (c *Consumer) prune(ctx context.Context, known func(path string) bool) error {
+	gone := c.tree.unwanted(func(path string, n *node) bool {
+		return !(c.Rules.IgnoreEphemeral && n.mode == topology.NodeEphemeral) && known(path)
+	})
+	err := breaker.Paths(c.Breaker, "that only the destination has would be deleted", gone, c.before, c.held, c.Confirmed)
+	var blocked *breaker.PathsError
+	if errors.As(err, &blocked) {
+		if err := c.hold(ctx, blocked.Tracked); err != nil {
+			return err
+		}
+		return blocked
+	}
+	if err := c.hold(ctx, 0); err != nil {
+		return err
+	}
+	for _, path := range gone {
+		if err := c.unwant(ctx, path, &topology.Record{}); err != nil {
+			return err
+		}
+	}
+	if err := c.writer.drain(ctx); err != nil {
+		return err
+	}
+	c.before = c.tree.size()
+	return nil
+}
+
+// hold remembers in the log that deletes are held back, or that they no longer are.
+func (c *Consumer) hold(ctx context.Context, tracked int64) error {
+	if tracked == c.held || c.Writer == nil {
+		return nil
+	}
+	c.held = tracked
+	r := topology.NewBlocked(side, tracked)
+	r.Writer = c.Incarnation
+	return c.Writer.AppendSync(ctx, r.Encode(c.Topics.Changes, 0))
+}
+
+// control takes in a record that is about the whole tree.
+func (c *Consumer) control(r *topology.Record) {
+	if tracked, ok := topology.BlockedAt(side, r); ok {
+		c.held = tracked
+	}
+	if r.Key == topology.NodesListed {
+		var body topology.ListedBody
+		if json.Unmarshal(r.Body, &body) == nil {
+			c.listed = &body
+		}
+	}
+}
