@@ -17,7 +17,7 @@ TEST_FLAGS ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/afterimage
@@ -27,6 +27,10 @@ build: ## Build bin/afterimage
 demo: build ## Two throwaway clusters, a live standby, a kill in the middle, a comparison
 	@KUBEBUILDER_ASSETS=$$(bench/tools/kube/kube-assets.sh | tail -n 1); export KUBEBUILDER_ASSETS; \
 	bin/afterimage demo
+
+.PHONY: demo-zookeeper
+demo-zookeeper: build ## Two throwaway ZooKeeper servers, a tree copied once, by plan and live, and compared
+	@bin/afterimage demo zookeeper
 
 # Options of the benchmark, for example BENCH_FLAGS='-only cold -rounds 1'.
 BENCH_FLAGS ?=

@@ -18,7 +18,11 @@ const aclsInFlight = 64
 // from making what is below it is set at the end; until then the node is its
 // creator's alone, or open where nobody is signed in.
 func (c *Consumer) firstACL(o *op) {
+	c.mu.Lock()
+	postponed := c.acls[o.Path] == o
+	c.mu.Unlock()
 	switch {
+	case postponed:
 	case !c.Rules.CopyACL || o.meta.ACL == nil:
 		o.ACL = ensemble.Open()
 	case allowsUs(o.meta.ACL, c.Destination.Options().Username):

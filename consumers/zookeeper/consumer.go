@@ -61,6 +61,9 @@ type Consumer struct {
 	before, held int64
 	// listed is the last mark of a complete comparison in the log; nil: there is none.
 	listed *topology.ListedBody
+	// known tells, from the time on when nodes are deleted that the log does not hold,
+	// of which of them it is known that they are gone; nil before: of all.
+	known func(path string) bool
 }
 
 // New makes a Consumer; Load comes first.

@@ -25,7 +25,7 @@ func (c *Consumer) Prune(ctx context.Context, refused []ensemble.Refusal) error 
 		}
 		c.report.fail(Failure{r.Path, reason, "in the source: " + r.Err.Error()})
 	}
-	return c.prune(ctx, func(path string) bool {
+	_, err := c.prune(ctx, func(path string) bool {
 		for _, r := range refused {
 			if topology.NodeWithin(path, r.Path) {
 				return false
@@ -33,6 +33,7 @@ func (c *Consumer) Prune(ctx context.Context, refused []ensemble.Refusal) error 
 		}
 		return true
 	})
+	return err
 }
 
 // UnlistedError says that the log does not tell of some nodes that only the
@@ -59,47 +60,49 @@ func (c *Consumer) PruneListed(ctx context.Context) error {
 			return fmt.Errorf("the mark %s in the log: %w", topology.NodesListed, err)
 		}
 	}
-	kept := &UnlistedError{}
-	err := c.prune(ctx, func(path string) bool {
-		if known && looked.Covers(path) {
-			return true
-		}
-		c.report.skip(path)
-		kept.Kept++
-		return false
-	})
-	if kept.Kept > 0 {
-		return errors.Join(err, kept)
+	kept, err := c.prune(ctx, func(path string) bool { return known && looked.Covers(path) })
+	if kept > 0 {
+		return errors.Join(err, &UnlistedError{kept})
 	}
 	return err
 }
 
-// prune deletes what the log does not want and is known to be gone.
-func (c *Consumer) prune(ctx context.Context, known func(path string) bool) error {
+// prune deletes what the log does not want and is known to be gone. kept is how many
+// of which that is not known.
+func (c *Consumer) prune(ctx context.Context, known func(path string) bool) (kept int64, err error) {
+	c.known = known
 	gone := c.tree.unwanted(func(path string, n *node) bool {
-		return !(c.Rules.IgnoreEphemeral && n.mode == topology.NodeEphemeral) && known(path)
+		if c.Rules.IgnoreEphemeral && n.mode == topology.NodeEphemeral {
+			return false
+		}
+		if !known(path) {
+			c.report.skip(path)
+			kept++
+			return false
+		}
+		return true
 	})
-	err := breaker.Paths(c.Breaker, "that only the destination has would be deleted", gone, c.before, c.held, c.Confirmed)
+	err = breaker.Paths(c.Breaker, "that only the destination has would be deleted", gone, c.before, c.held, c.Confirmed)
 	var blocked *breaker.PathsError
 	if errors.As(err, &blocked) {
 		if err := c.hold(ctx, blocked.Tracked); err != nil {
-			return err
+			return kept, err
 		}
-		return blocked
+		return kept, blocked
 	}
 	if err := c.hold(ctx, 0); err != nil {
-		return err
+		return kept, err
 	}
 	for _, path := range gone {
 		if err := c.unwant(ctx, path, &topology.Record{}); err != nil {
-			return err
+			return kept, err
 		}
 	}
 	if err := c.writer.drain(ctx); err != nil {
-		return err
+		return kept, err
 	}
 	c.before = c.tree.size()
-	return nil
+	return kept, nil
 }
 
 // hold remembers in the log that deletes are held back, or that they no longer are.

@@ -194,10 +194,15 @@ func (c *Consumer) look(o *op) (done bool, version int32, f *Failure, err error)
 	return false, 0, nil, nil
 }
 
-// blind takes the version of a node that may not be read: its stat may.
+// blind takes the version of a node that may not be read: its stat may, on servers
+// before 3.9.
 func (c *Consumer) blind(o *op) error {
 	stat, found, err := c.Destination.Exists(o.Path)
-	if err == nil && found {
+	switch {
+	case err != nil || !found:
+	case stat == nil:
+		o.Version = -1
+	default:
 		o.Version = stat.Version
 	}
 	return err
@@ -240,7 +245,7 @@ func (c *Consumer) clear(path string) (kept bool, f *Failure, err error) {
 		if path == "/" {
 			child = "/" + name
 		}
-		if c.Rules.Skips(child) {
+		if c.Rules.Skips(child) || c.known != nil && !c.known(child) {
 			return true, nil, nil
 		}
 		n, known := c.tree.get(child)

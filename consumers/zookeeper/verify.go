@@ -81,7 +81,7 @@ func differs(want *node, n *ensemble.Node, found, acl bool) string {
 		return "it was written, and is not there"
 	case topology.NodeHash(n.Data) != want.hash:
 		return "its data is not what was written"
-	case acl && want.acl != nil && !slices.Equal(n.Meta.ACL, want.acl):
+	case acl && want.acl != nil && n.Meta.ACL != nil && !slices.Equal(n.Meta.ACL, want.acl):
 		return "its access control list is not what was written"
 	}
 	return ""

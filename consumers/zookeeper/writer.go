@@ -91,10 +91,10 @@ func (w *writer) add(ctx context.Context, o *op) error {
 // alone sends a request by itself.
 func (w *writer) alone(ctx context.Context, o *op) error {
 	o.unsure = o.Kind == topology.Create && !o.created
+	w.flush(ctx)
 	if err := w.dependencies(ctx, o); err != nil {
 		return err
 	}
-	w.flush(ctx)
 	w.current = w.begin()
 	w.join(w.current, o, o.weight())
 	w.flush(ctx)

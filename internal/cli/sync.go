@@ -143,7 +143,7 @@ func (f *syncFlags) plugin(ctx context.Context, s *v1alpha1.Synchronization, bar
 			return nil, nil, err
 		}
 		return synchronization.ZooKeeper(synchronization.ZooKeeperOptions{
-			Log: log.Client, Embedded: log.Embedded, Instance: log.Member(), Confirmed: f.confirm, FromLog: f.from == fromLog,
+			Log: log.Client, Embedded: log.Embedded, Instance: log.Member(), Confirmed: f.confirm, FromLog: f.from == fromLog, Attended: true,
 			Progress: bar.nodes, Logger: logging.New(bar, level, "sync", ""), Ended: func(r *nodecopy.Result) { report.Copy = r },
 		}), func() error { log.Close(); return nil }, nil
 	}

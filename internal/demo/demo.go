@@ -40,21 +40,19 @@ type Options struct {
 // demo is one demonstration.
 type demo struct {
 	Options
+	story
 	dir                 string
 	source, destination *testcluster.Cluster
-	began               time.Time
 }
 
 // Run shows it and tells whether both clusters were equal in the end.
 func Run(ctx context.Context, o Options) (equal bool, err error) {
-	d := &demo{Options: o, began: time.Now()}
+	d := &demo{Options: o, story: story{out: o.Out, began: time.Now()}}
 	if d.Objects <= 0 {
 		d.Objects = DefaultObjects
 	}
-	if d.Binary == "" {
-		if d.Binary, err = os.Executable(); err != nil {
-			return false, fmt.Errorf("finding this program: %w", err)
-		}
+	if d.Binary, err = program(d.Binary); err != nil {
+		return false, err
 	}
 	if d.dir, err = os.MkdirTemp("", "afterimage-demo-"); err != nil {
 		return false, fmt.Errorf("making a folder: %w", err)
@@ -68,11 +66,6 @@ func Run(ctx context.Context, o Options) (equal bool, err error) {
 		return false, errors.New("stopped before its end")
 	}
 	return equal, err
-}
-
-// say tells one step of the story, with the time since the beginning.
-func (d *demo) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(d.Out, "%6.1fs  %s\n", time.Since(d.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
 func (d *demo) startClusters(ctx context.Context) error {
@@ -218,14 +211,7 @@ func (d *demo) report(ctx context.Context, manifests string, work *workload, run
   SIGKILLs           %d
   time               %.0f s
 `, objects, len(differences), created, updated, deleted, recreated, run.kills, time.Since(d.began).Seconds())
-	const most = 20
-	for i, diff := range differences {
-		if i == most {
-			_, _ = fmt.Fprintf(d.Out, "  … and %d more\n", len(differences)-most)
-			break
-		}
-		_, _ = fmt.Fprintf(d.Out, "  %s\n", diff)
-	}
+	list(&d.story, differences)
 	if len(differences) > 0 {
 		_, _ = fmt.Fprintf(d.Out, "\nNOT equal.\n%s", run.trouble(ctx))
 		return false, nil
@@ -259,11 +245,3 @@ Ctrl-C stops it and removes everything.
 }
 
 func (d *demo) kubeconfig(name string) string { return filepath.Join(d.dir, name+".kubeconfig") }
-
-// pause waits for t or the end of ctx.
-func pause(ctx context.Context, t time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(t):
-	}
-}

@@ -1,10 +1,8 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -74,17 +72,13 @@ func (d *demo) disaster(ctx context.Context, work *workload, run *runner) (bool,
 func (d *demo) recover(ctx context.Context, run *runner, args ...string) error {
 	args = append([]string{"recover", "-f", run.manifests, "--data-dir", run.dataDir}, args...)
 	d.say("afterimage %s", strings.Join(args, " "))
-	var out, errOut bytes.Buffer
-	c := exec.CommandContext(ctx, d.Binary, args...)
-	c.Stdout, c.Stderr = &out, &errOut
-	err := c.Run()
-	report := strings.TrimSpace(out.String())
+	report, err := output(ctx, d.Binary, args...)
 	if i := strings.LastIndex(report, "\n\n"); i >= 0 && err == nil {
 		report = report[i+2:]
 	}
-	_, _ = fmt.Fprintf(d.Out, "\n  %s\n\n", strings.ReplaceAll(report, "\n", "\n  "))
+	d.quote(report)
 	if err != nil {
-		return fmt.Errorf("recovering: %w\n%s", err, errOut.String())
+		return fmt.Errorf("recovering: %w", err)
 	}
 	return nil
 }

@@ -81,14 +81,25 @@ func (r *runner) stop() {
 // awaitReady waits until every LiveSynchronization is Ready and was proved to
 // hold what the source held at a moment not before since.
 func (r *runner) awaitReady(ctx context.Context, since time.Time, patience time.Duration) error {
+	if _, err := r.await(ctx, patience, func(p status.Process) error { return ready(p, since) }); err != nil {
+		return fmt.Errorf("not Ready: %w", err)
+	}
+	return nil
+}
+
+// final is an error of await's question that waiting does not mend.
+type final struct{ error }
+
+// await waits until the child's status is as wanted, and returns it.
+func (r *runner) await(ctx context.Context, patience time.Duration, want func(status.Process) error) (status.Process, error) {
 	last := errors.New("no answer yet")
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); pause(ctx, 200*time.Millisecond) {
 		if err := ctx.Err(); err != nil {
-			return err
+			return status.Process{}, err
 		}
 		select {
 		case <-r.exited:
-			return fmt.Errorf("afterimage ended by itself:\n%s", r.tail())
+			return status.Process{}, fmt.Errorf("afterimage ended by itself:\n%s", r.tail())
 		default:
 		}
 		p, err := status.Get(ctx, r.dataDir)
@@ -96,11 +107,11 @@ func (r *runner) awaitReady(ctx context.Context, since time.Time, patience time.
 			last = err
 			continue
 		}
-		if last = ready(p, since); last == nil {
-			return nil
+		if last = want(p); last == nil || errors.As(last, &final{}) {
+			return p, last
 		}
 	}
-	return fmt.Errorf("not Ready within %s: %w", patience, last)
+	return status.Process{}, fmt.Errorf("not within %s: %w", patience, last)
 }
 
 // ready says what keeps everything from being ready; nil: nothing.

@@ -13,8 +13,14 @@ import (
 // the request was done.
 var ErrLost = errors.New("the connection was lost before the answer")
 
-// ErrTooLarge: a node has more data than can be copied.
-var ErrTooLarge = errors.New("the node is too large")
+// What a visitor of a walk may say of a node, to have it refused with all that is
+// below it.
+var (
+	// ErrTooLarge: it has more data than can be copied.
+	ErrTooLarge = errors.New("the node is too large")
+	// ErrHiddenACL: see Client.ACL.
+	ErrHiddenACL = errors.New("the node's access control list is shown without passwords to this user: copyACL needs the permission ADMIN (or the superuser)")
+)
 
 // Error is what a server said about a request.
 type Error struct {

@@ -2,6 +2,7 @@ package ensemble
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/go-zookeeper/zk"
@@ -49,12 +50,15 @@ func (c *Client) ChildrenWatched(path string) (names []string, found bool, err e
 	return names, err == nil, absent(err)
 }
 
-// Exists tells whether a node does.
+// Exists tells whether a node does. Its stat is nil where it may not be read.
 func (c *Client) Exists(path string) (stat *Stat, found bool, err error) {
 	err = c.read("look for", path, func() (err error) {
 		found, stat, err = c.conn.Exists(c.path(path))
 		return err
 	})
+	if errors.Is(err, zk.ErrNoAuth) {
+		return nil, true, nil // of what is not there servers say just that
+	}
 	return stat, found, err
 }
 
@@ -67,7 +71,12 @@ func (c *Client) ExistsWatched(path string) (stat *Stat, found bool, err error) 
 	return stat, found, err
 }
 
-// ACL returns a node's access control list in canonical order.
+// hiddenDigest is what servers show instead of the password of a digest user to one
+// without the permission ADMIN. No digest looks like that.
+const hiddenDigest = ":x"
+
+// ACL returns a node's access control list in canonical order; nil where the servers
+// show it without its passwords.
 func (c *Client) ACL(path string) (acl []topology.NodeACL, found bool, err error) {
 	var list []zk.ACL
 	err = c.read("get the access control list of", path, func() (err error) {
@@ -75,6 +84,9 @@ func (c *Client) ACL(path string) (acl []topology.NodeACL, found bool, err error
 		return err
 	})
 	for _, a := range list {
+		if a.Scheme == "digest" && strings.HasSuffix(a.ID, hiddenDigest) {
+			return nil, true, nil
+		}
 		acl = append(acl, topology.NodeACL{Permissions: a.Perms, Scheme: a.Scheme, ID: a.ID})
 	}
 	return topology.CanonicalACL(acl), err == nil, absent(err)

@@ -21,7 +21,7 @@ type Node struct {
 	Meta topology.NodeMeta
 }
 
-// Refusal is a node that could not be read, and with it what is below it.
+// Refusal is a node that could not be read, or not taken, and with it what is below it.
 type Refusal struct {
 	Path string
 	Err  error
@@ -42,7 +42,7 @@ type Walk struct {
 	// InFlight requests at a time; 0: DefaultInFlight.
 	InFlight int
 	// Visit is called for every node, after its parent's call has returned, by many
-	// goroutines. An error of it ends the walk.
+	// goroutines. An error of it ends the walk, but for ErrTooLarge and ErrHiddenACL.
 	Visit func(*Node) error
 }
 
@@ -155,19 +155,15 @@ func (t *trail) node(path string) (children []string, err error) {
 			t.found = true
 			t.mu.Unlock()
 		}
-		if err := t.w.Visit(n); err != nil {
-			return nil, err
-		}
-		if n.Stat.NumChildren == 0 && !t.w.Watch {
-			return nil, nil
-		}
-		if t.w.Watch {
+		switch err = t.w.Visit(n); {
+		case err != nil:
+		case t.w.Watch:
 			children, _, err = t.w.Client.ChildrenWatched(path)
-		} else {
+		case n.Stat.NumChildren > 0:
 			children, _, err = t.w.Client.Children(path)
 		}
 	}
-	if errors.Is(err, zk.ErrNoAuth) {
+	if errors.Is(err, zk.ErrNoAuth) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrHiddenACL) {
 		t.mu.Lock()
 		t.found = t.found || path == t.w.Root
 		t.refused = append(t.refused, Refusal{path, err})

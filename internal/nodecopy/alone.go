@@ -52,7 +52,7 @@ func exclusively(ctx context.Context, o Options, how tenure, fn func(context.Con
 	var result error
 	began := false
 	g := stream.Group{
-		Client: o.Log, Name: strings.TrimSuffix(o.Topics.Changes, "changes") + component, Topic: o.Topics.Changes,
+		Client: o.Log, Name: o.group(), Topic: o.Topics.Changes,
 		InstanceID: o.InstanceID, Session: cmp.Or(o.Session, DefaultSession), Leave: how == once, Logger: o.Logger,
 	}
 	g.Run = func(ctx context.Context, _ *stream.Assignment) error {
@@ -79,6 +79,9 @@ func exclusively(ctx context.Context, o Options, how tenure, fn func(context.Con
 	}
 	return result
 }
+
+// group is the consumer group whose member works on the tree.
+func (o Options) group() string { return strings.TrimSuffix(o.Topics.Changes, "changes") + component }
 
 // occupy waits for the tree's turn in this process.
 func occupy(ctx context.Context, tree string) (release func(), err error) {

@@ -32,6 +32,9 @@ type Options struct {
 	// the tree; Incarnation marks its records.
 	InstanceID, Incarnation string
 	Session                 time.Duration
+	// Turn is how long Run waits while something else works on the tree, until it
+	// returns a BusyError; 0: DefaultTurn.
+	Turn time.Duration
 
 	Source, Destination ensemble.Options
 	Rules               topology.NodeRules
@@ -76,7 +79,7 @@ func Run(ctx context.Context, o Options) (result *Result, err error) {
 	if err := Ensure(ctx, o.Log, o.Topics, o.Embedded); err != nil {
 		return nil, err
 	}
-	err = exclusively(ctx, o, once, func(ctx context.Context) error {
+	err = inTurn(ctx, o, func(ctx context.Context) error {
 		result, err = o.copy(ctx)
 		return err
 	})

@@ -218,6 +218,7 @@ func (s *side) dump(path string, acl bool) map[string]string {
 			if err != nil {
 				s.t.Errorf("acl %s: %v", p, err)
 			}
+			slices.SortFunc(list, func(a, b zk.ACL) int { return strings.Compare(a.Scheme+a.ID, b.Scheme+b.ID) })
 			v += fmt.Sprint(list)
 		}
 		mu.Lock()

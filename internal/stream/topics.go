@@ -212,3 +212,29 @@ func (c *Client) GroupLag(ctx context.Context, group, topic string) (lag, commit
 	}
 	return lag, committed, nil
 }
+
+// GroupOwner is the instance ID of the member of a group that has a partition; empty:
+// none has, or one that gave no instance ID.
+func (c *Client) GroupOwner(ctx context.Context, group, topic string, partition int32) (string, error) {
+	var found kadm.DescribedGroup
+	err := c.retry(ctx, func(ctx context.Context) error {
+		all, err := c.adm.DescribeGroups(ctx, group)
+		found = all[group]
+		return errors.Join(err, found.Err)
+	})
+	if err != nil {
+		return "", fmt.Errorf("members of group %s: %w", group, err)
+	}
+	for _, m := range found.Members {
+		assigned, ok := m.Assigned.AsConsumer()
+		if !ok || m.InstanceID == nil {
+			continue
+		}
+		for _, t := range assigned.Topics {
+			if t.Topic == topic && slices.Contains(t.Partitions, partition) {
+				return *m.InstanceID, nil
+			}
+		}
+	}
+	return "", nil
+}

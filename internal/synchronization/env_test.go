@@ -130,6 +130,27 @@ func (r *rig) write(live string) {
 	}
 }
 
+// bucket has the originals stored in an S3 server.
+func (r *rig) bucket(s3 *testenv.S3) {
+	r.t.Helper()
+	s3.CreateBucket("originals")
+	r.run.Spec.Config.BucketName = "originals"
+	r.write("")
+	content := fmt.Sprintf(`apiVersion: v1
+kind: Secret
+metadata: {name: bucket-credentials}
+stringData: {accessKeyID: %s, secretAccessKey: %s}
+---
+apiVersion: assets.astronetes.io/v1alpha1
+kind: Bucket
+metadata: {name: originals}
+spec: {generic: {endpoint: "%s", name: originals, secretName: bucket-credentials}}
+`, s3.AccessKey, s3.SecretKey, s3.Endpoint)
+	if err := os.WriteFile(filepath.Join(r.dir, "manifests", "bucket.yaml"), []byte(content), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // pass makes one attempt in this process.
 func (r *rig) pass() (Outcome, error) {
 	r.t.Helper()

@@ -14,12 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/afterimage-dr/afterimage/internal/faultproxy"
 	"github.com/afterimage-dr/afterimage/internal/fence"
 	"github.com/afterimage-dr/afterimage/internal/kube"
 	"github.com/afterimage-dr/afterimage/internal/pipeline"
+	"github.com/afterimage-dr/afterimage/internal/testenv"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
@@ -109,6 +112,35 @@ func TestKubernetesPrunesWithoutMemory(t *testing.T) {
 	r.want(out, v1alpha1.SynchronizationResult{Deleted: 1, Unchanged: 3})
 	if names := r.names(secrets); names["b"] || len(names) != 3 {
 		t.Errorf("at the destination there are %v, want a, c and d", names)
+	}
+}
+
+// When a pass has ended, the originals are in the bucket; with the bucket away it
+// has not ended well.
+func TestKubernetesStoresOriginals(t *testing.T) {
+	r := newRig(t, configMaps)
+	s3 := testenv.StartS3(t)
+	r.bucket(s3)
+	for i := range 10 {
+		r.configMap(fmt.Sprintf("c%d", i), "first")
+	}
+	if _, err := r.pass(); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s3.Client().ListObjectsV2(t.Context(), &awss3.ListObjectsV2Input{Bucket: aws.String("originals"), Prefix: aws.String("default/" + Owner(r.run) + "/core-v1-configmaps/")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list.Contents) != 10 {
+		t.Errorf("%d originals are in the bucket at the end of the pass, want 10", len(list.Contents))
+	}
+	s3.Kill()
+	r.configMap("c10", "first")
+	if _, err := r.pass(); err == nil || !strings.Contains(err.Error(), "bucket") {
+		t.Errorf("with the bucket away: %v; want a failure that names it", err)
+	}
+	if r.content("c10") != "first" {
+		t.Error("the bucket being away kept an object from the destination")
 	}
 }
 

@@ -31,6 +31,9 @@ type ZooKeeperOptions struct {
 	Confirmed string
 	// FromLog contacts no source.
 	FromLog bool
+	// Attended: a person waits, so that a tree that something else works on is refused
+	// once that is clear, and not tried again.
+	Attended bool
 	// Progress is told more than a status shows.
 	Progress func(nodecopy.Progress)
 	// Ended is told what an attempt came to.
@@ -58,6 +61,9 @@ func ZooKeeper(o ZooKeeperOptions) Plugin {
 				}
 			}
 			result, err := nodecopy.Run(ctx, c)
+			if busy := (*nodecopy.BusyError)(nil); o.Attended && errors.As(err, &busy) {
+				err = Permanent(err)
+			}
 			if result == nil {
 				return Outcome{}, err
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/go-zookeeper/zk"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/afterimage-dr/afterimage/internal/breaker"
@@ -24,16 +25,17 @@ func (p *Producer) missing(ctx context.Context, result *Result, walk func(root s
 	if err := p.Source.Sync(p.Rules.Root); err != nil {
 		return err
 	}
-	back, err := p.lookAgain(ctx, gone)
+	back, hidden, err := p.lookAgain(ctx, gone)
 	if err != nil {
 		return err
 	}
+	result.Refused = append(result.Refused, hidden...)
 	for _, path := range back { // created while its parent had been passed
 		if err := walk(path); err != nil {
 			return err
 		}
 	}
-	if len(back) > 0 {
+	if len(back)+len(hidden) > 0 {
 		gone, tracked = p.index.unseen(asked)
 	}
 	childrenFirst(gone)
@@ -75,8 +77,8 @@ func below(path string, refused []ensemble.Refusal) bool {
 	return false
 }
 
-// lookAgain returns which of the paths exist after all.
-func (p *Producer) lookAgain(ctx context.Context, paths []string) (back []string, err error) {
+// lookAgain returns which of the paths exist after all, and those that may not be read.
+func (p *Producer) lookAgain(ctx context.Context, paths []string) (back []string, hidden []ensemble.Refusal, err error) {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(ensemble.DefaultInFlight)
@@ -85,15 +87,20 @@ func (p *Producer) lookAgain(ctx context.Context, paths []string) (back []string
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			_, found, err := p.Source.Exists(path)
+			stat, found, err := p.Source.Exists(path)
 			if err != nil || !found {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			if stat == nil {
+				hidden = append(hidden, ensemble.Refusal{Path: path, Err: &ensemble.Error{Verb: "get", Path: path, Err: zk.ErrNoAuth}})
+				return nil
+			}
 			back = append(back, path)
 			return nil
 		})
 	}
-	return back, g.Wait()
+	err = g.Wait()
+	return back, hidden, err
 }

@@ -104,19 +104,10 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 	p.index.round++
 	p.read.Store(0)
 	result := &Result{}
-	var large sync.Mutex
 	walk := func(root string) error {
 		w := ensemble.Walk{
 			Client: p.Source, Root: root, Skip: p.Rules.Skips, ACL: p.Rules.CopyACL, Watch: watch,
-			Visit: func(n *ensemble.Node) error {
-				if err := fits(n); err != nil {
-					large.Lock()
-					defer large.Unlock()
-					result.Refused = append(result.Refused, ensemble.Refusal{Path: n.Path, Err: err})
-					return nil
-				}
-				return p.found(ctx, n)
-			},
+			Visit: func(n *ensemble.Node) error { return p.found(ctx, n) },
 		}
 		found, refused, err := w.Run(ctx)
 		result.Refused = append(result.Refused, refused...)
@@ -133,17 +124,17 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 		return nil, err
 	}
 	result.Nodes = p.read.Load()
-	if !watch {
-		if err := p.looked(ctx, started); err != nil {
-			return nil, err
-		}
-	}
 	body := topology.ListedBody{Fresh: len(result.Refused) == 0 && result.Blocked == nil, At: started, Exclude: p.Rules.Excludes()}
 	for _, r := range result.Refused {
 		body.Refused = append(body.Refused, r.Path)
 	}
 	if len(body.Refused) > mostRefused {
 		body.Refused, body.Unsure = nil, true
+	}
+	if !watch {
+		if err := p.looked(ctx, started); err != nil {
+			return nil, err
+		}
 	}
 	return result, p.listed(ctx, body)
 }
@@ -165,6 +156,12 @@ func fits(n *ensemble.Node) error {
 // found appends a node that differs from the log. It is called in parallel.
 func (p *Producer) found(ctx context.Context, n *ensemble.Node) error {
 	p.read.Add(1)
+	if p.Rules.CopyACL && n.Meta.ACL == nil {
+		return ensemble.ErrHiddenACL
+	}
+	if err := fits(n); err != nil {
+		return err
+	}
 	hash := topology.NodeHash(n.Data)
 	op, changed := p.index.note(n.Path, hash, &n.Meta)
 	if !changed {
