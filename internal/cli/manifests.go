@@ -6,6 +6,7 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/manifest"
 	"github.com/afterimage-dr/afterimage/internal/pipeline"
 	"github.com/afterimage-dr/afterimage/internal/recovery"
+	"github.com/afterimage-dr/afterimage/internal/synchronization"
 )
 
 // manifests are the files run was given.
@@ -26,7 +27,7 @@ func (m *manifests) load() ([]pipeline.LiveSync, error) {
 }
 
 // watch hands every new set to the pipeline, until ctx ends.
-func (m *manifests) watch(ctx context.Context, p *pipeline.Pipeline, jobs *recovery.Jobs) {
+func (m *manifests) watch(ctx context.Context, p *pipeline.Pipeline, jobs *recovery.Jobs, runs *synchronization.Service) {
 	manifest.Watch(ctx, m.paths, m.first, func(set *manifest.Set, err error) {
 		var syncs []pipeline.LiveSync
 		if err == nil {
@@ -40,6 +41,7 @@ func (m *manifests) watch(ctx context.Context, p *pipeline.Pipeline, jobs *recov
 			return
 		}
 		jobs.Apply(ctx, set)
+		runs.Apply(ctx, set)
 	}, m.options...)
 }
 

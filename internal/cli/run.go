@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/pipeline"
 	"github.com/afterimage-dr/afterimage/internal/recovery"
 	"github.com/afterimage-dr/afterimage/internal/status"
+	"github.com/afterimage-dr/afterimage/internal/synchronization"
+	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
 // runFlags is what run is told.
@@ -142,9 +145,11 @@ func run(c *cobra.Command, f runFlags) error {
 		return err
 	}
 	jobs := &recovery.Jobs{DataDir: absolute(f.dataDir), Brokers: f.brokers, Logger: logging.New(logs, level, restorer.Component, "")}
+	runs := runsOf(p, f.session, logging.New(logs, level, "synchronization", ""))
 	say := func() status.Process {
 		s := p.Status()
 		s.Recoveries = jobs.Status()
+		s.SynchronizationPlans, s.Synchronizations = runs.Status()
 		return s
 	}
 	server, err := status.Serve(absolute(f.dataDir), say)
@@ -153,17 +158,33 @@ func run(c *cobra.Command, f runFlags) error {
 		return errors.Join(err, p.Wait())
 	}
 	jobs.Apply(ctx, m.first)
-	go m.watch(ctx, p, jobs)
+	runs.Apply(ctx, m.first)
+	go m.watch(ctx, p, jobs, runs)
 	if terminal {
 		_, _ = fmt.Fprintf(errOut, "afterimage %s, logs in %s, Ctrl-C stops\n", Version(), filepath.Join(f.dataDir, logFile))
-		progress(ctx, errOut, p.Status)
+		progress(ctx, errOut, say)
 	}
 	<-ctx.Done()
 	// Before Wait gives the data directory away: the next process has its socket
 	// in the same place.
 	server.Close()
 	jobs.Wait()
+	runs.Wait()
 	return p.Wait()
+}
+
+// runsOf runs Synchronizations and their plans beside a pipeline, on its log.
+func runsOf(p *pipeline.Pipeline, session time.Duration, logger *slog.Logger) *synchronization.Service {
+	log, embedded, instance := p.Log()
+	return synchronization.New(synchronization.Options{
+		Log: log, Instance: instance, Session: session, Logger: logger,
+		Plugins: map[string]synchronization.Plugin{
+			v1alpha1.PluginKubernetes: synchronization.Kubernetes(synchronization.KubernetesOptions{Pipeline: p}),
+			v1alpha1.PluginZooKeeper: synchronization.ZooKeeper(synchronization.ZooKeeperOptions{
+				Log: log, Embedded: embedded, Instance: instance, Session: session, Logger: logger,
+			}),
+		},
+	})
 }
 
 func absolute(dir string) string {

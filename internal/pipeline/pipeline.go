@@ -16,6 +16,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/logging"
 	"github.com/afterimage-dr/afterimage/internal/status"
+	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
@@ -148,6 +149,12 @@ func (p *Pipeline) start(l LiveSync) (running, error) {
 		return startNodes(p.ctx, p.parts, l), nil
 	}
 	return start(p.ctx, p.parts, p.options.Level, l)
+}
+
+// Log is the log of this process: it stays open until Wait closes it. embedded: it is
+// the one inside this process, which instance names in consumer groups.
+func (p *Pipeline) Log() (client *stream.Client, embedded bool, instance string) {
+	return p.parts.log, len(p.options.Brokers) == 0, p.dir.instance
 }
 
 // ConfigError notes that the manifests cannot be used as they are now: the last

@@ -13,7 +13,7 @@ import (
 )
 
 func TestRunsOnce(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		set := manifests(oneOff("a"), oneOff("b"))
 		p := r.start("one", set)
 		r.until("both are complete", func() bool { return cmp.Equal(p.states(), []string{"a Complete", "b Complete"}) })
@@ -40,7 +40,7 @@ func TestRunsOnce(t *testing.T) {
 }
 
 func TestCutOffRunsGoOn(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		set := manifests(oneOff("a"))
 		r.plugin.set(time.Hour, nil)
 		p := r.start("one", set)
@@ -67,7 +67,7 @@ func TestCutOffRunsGoOn(t *testing.T) {
 }
 
 func TestFailedRunIsNotRunAgain(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		r.plugin.set(time.Second, Permanent(errors.New("no root")))
 		p := r.start("one", manifests(oneOff("a")))
 		r.until("it failed", func() bool { return cmp.Equal(p.states(), []string{"a Failed"}) })
@@ -83,7 +83,7 @@ func TestFailedRunIsNotRunAgain(t *testing.T) {
 }
 
 func TestChangedSpecIsRefused(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		p := r.start("one", manifests(oneOff("a")))
 		r.until("it is complete", func() bool { return cmp.Equal(p.states(), []string{"a Complete"}) })
 		p.end()
@@ -106,7 +106,7 @@ func TestChangedSpecIsRefused(t *testing.T) {
 }
 
 func TestUnknownPluginFails(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		s := oneOff("a")
 		s.Spec.Plugin = v1alpha1.PluginKubernetes
 		p := r.start("one", manifests(s))
@@ -120,7 +120,7 @@ func TestUnknownPluginFails(t *testing.T) {
 }
 
 func TestForgottenAfterItsTime(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		s := oneOff("a")
 		ttl := int32(300)
 		s.Spec.TTLSecondsAfterFinished = &ttl
@@ -146,7 +146,7 @@ func TestForgottenAfterItsTime(t *testing.T) {
 
 // TestRunOfAPlanKeepsItsName: a Synchronization of the manifests may not take over.
 func TestRunOfAPlanKeepsItsName(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		p := r.start("one", plans(every("* * * * *")))
 		r.minute(30)
 		p.end()

@@ -15,7 +15,7 @@ import (
 func ptr[T any](v T) *T { return &v }
 
 func TestPlanRunsEachTime(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		p := r.start("one", plans(every("*/10 * * * *")))
 		began := time.Now()
 		time.Sleep(65 * time.Minute)
@@ -70,7 +70,7 @@ func TestRunsAreOwned(t *testing.T) {
 }
 
 func TestForbid(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		began := time.Now()
 		r.plugin.set(25*time.Minute+30*time.Second, nil)
 		p := r.start("one", plans(every("*/10 * * * *")))
@@ -94,7 +94,7 @@ func TestForbid(t *testing.T) {
 }
 
 func TestForbidWithDeadline(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		began := time.Now()
 		r.plugin.set(12*time.Minute, nil)
 		p := r.start("one", plans(every("*/10 * * * *", func(s *v1alpha1.SynchronizationPlanSpec) { s.StartingDeadlineSeconds = ptr(int64(60)) })))
@@ -112,7 +112,7 @@ func TestForbidWithDeadline(t *testing.T) {
 }
 
 func TestReplace(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		began := time.Now()
 		r.plugin.set(time.Hour, nil)
 		p := r.start("one", plans(every("*/10 * * * *", func(s *v1alpha1.SynchronizationPlanSpec) { s.ConcurrencyPolicy = v1alpha1.ConcurrencyReplace })))
@@ -136,7 +136,7 @@ func TestReplace(t *testing.T) {
 }
 
 func TestAllow(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		r.plugin.set(25*time.Minute, nil)
 		p := r.start("one", plans(every("*/10 * * * *", func(s *v1alpha1.SynchronizationPlanSpec) { s.ConcurrencyPolicy = v1alpha1.ConcurrencyAllow })))
 		time.Sleep(31 * time.Minute)
@@ -148,7 +148,7 @@ func TestAllow(t *testing.T) {
 }
 
 func TestMissedWhileNothingRan(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		set := plans(every("*/10 * * * *"))
 		began := time.Now()
 		p := r.start("one", set)
@@ -173,7 +173,7 @@ func TestMissedWhileNothingRan(t *testing.T) {
 
 // TestCutOffRunOfAPlan: it is made again under its name, and its time is not run twice.
 func TestCutOffRunOfAPlan(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		set := plans(every("*/10 * * * *"))
 		began := time.Now()
 		r.plugin.set(5*time.Minute, nil)
@@ -195,7 +195,7 @@ func TestCutOffRunOfAPlan(t *testing.T) {
 }
 
 func TestSuspendAndResume(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		began := time.Now()
 		suspended := every("*/10 * * * *", func(s *v1alpha1.SynchronizationPlanSpec) { s.Suspend = true })
 		p := r.start("one", plans(suspended))
@@ -218,7 +218,7 @@ func TestSuspendAndResume(t *testing.T) {
 }
 
 func TestChangedSchedule(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		began := time.Now()
 		p := r.start("one", plans(every("0 12 * * *")))
 		time.Sleep(5 * time.Minute)
@@ -241,7 +241,7 @@ func TestChangedSchedule(t *testing.T) {
 }
 
 func TestRemovedPlan(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		p := r.start("one", plans(every("*/10 * * * *")))
 		time.Sleep(15 * time.Minute)
 		p.Apply(p.ctx, plans())
@@ -262,7 +262,7 @@ func TestRemovedPlan(t *testing.T) {
 }
 
 func TestFailedRunsOfAPlan(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		r.plugin.set(time.Second, errors.New("no"))
 		p := r.start("one", plans(every("*/10 * * * *")))
 		time.Sleep(35 * time.Minute)
@@ -295,7 +295,7 @@ func TestDaylightSaving(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubbleAt(t, c.from, func(r *rig) {
+			bubbleAt(t, c.from, func(r *runsRig) {
 				p := r.start("one", plans(every("30 2,3 * * *", func(s *v1alpha1.SynchronizationPlanSpec) { s.TimeZone = "Europe/Berlin" })))
 				time.Sleep(time.Until(c.want[len(c.want)-1].Add(20 * time.Minute)))
 				p.end()
@@ -314,7 +314,7 @@ func TestDaylightSaving(t *testing.T) {
 
 // TestTwoProcesses share a log: each time is run once, and one goes on for the other.
 func TestTwoProcesses(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		began := time.Now()
 		set := plans(every("*/10 * * * *"))
 		set.Synchronizations = manifests(oneOff("a")).Synchronizations
@@ -361,7 +361,7 @@ func (p *process) elected() bool {
 
 // TestDifferentManifests: two processes of one namespace each run what they were given.
 func TestDifferentManifests(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		one, two := r.start("one", manifests(oneOff("a"))), r.start("two", manifests(oneOff("b")))
 		r.until("both are complete", func() bool {
 			return cmp.Equal(one.states(), []string{"a Complete"}) && cmp.Equal(two.states(), []string{"b Complete"})
@@ -373,7 +373,7 @@ func TestDifferentManifests(t *testing.T) {
 
 // TestZombiesRecord: what a process writes after it lost the election does not stay.
 func TestZombiesRecord(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		r.plugin.set(time.Hour, nil)
 		set := plans(every("0 12 * * *"))
 		set.Synchronizations = manifests(oneOff("a")).Synchronizations
@@ -402,7 +402,7 @@ func TestZombiesRecord(t *testing.T) {
 
 // TestTopicDeleted: the runs are forgotten, and those to come are not lost.
 func TestTopicDeleted(t *testing.T) {
-	bubble(t, func(r *rig) {
+	bubble(t, func(r *runsRig) {
 		p := r.start("one", plans(every("*/10 * * * *")))
 		time.Sleep(15 * time.Minute)
 		if err := p.client.Delete(r.Context(), topology.RunsTopic("default")); err != nil {

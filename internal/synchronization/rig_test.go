@@ -25,7 +25,7 @@ import (
 
 // rig is a log in a folder, and the processes on it. Its time is that of synctest:
 // hours pass in milliseconds.
-type rig struct {
+type runsRig struct {
 	*testing.T
 	embedded *stream.Embedded
 	plugin   *fakePlugin
@@ -33,13 +33,13 @@ type rig struct {
 }
 
 // bubble runs a test with a rig, under a time of its own.
-func bubble(t *testing.T, test func(r *rig)) {
+func bubble(t *testing.T, test func(r *runsRig)) {
 	t.Helper()
 	bubbleAt(t, time.Time{}, test)
 }
 
 // bubbleAt is bubble from a moment on.
-func bubbleAt(t *testing.T, from time.Time, test func(r *rig)) {
+func bubbleAt(t *testing.T, from time.Time, test func(r *runsRig)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -48,7 +48,7 @@ func bubbleAt(t *testing.T, from time.Time, test func(r *rig)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := &rig{T: t, embedded: e, plugin: &fakePlugin{takes: time.Second}, logs: &syncBuffer{}}
+		r := &runsRig{T: t, embedded: e, plugin: &fakePlugin{takes: time.Second}, logs: &syncBuffer{}}
 		test(r)
 		if err := r.embedded.Close(); err != nil {
 			t.Error(err)
@@ -59,14 +59,14 @@ func bubbleAt(t *testing.T, from time.Time, test func(r *rig)) {
 // process is one process of Afterimage.
 type process struct {
 	*Service
-	r      *rig
+	r      *runsRig
 	ctx    context.Context
 	client *stream.Client
 	cancel context.CancelFunc
 }
 
 // start a process under a name, with manifests.
-func (r *rig) start(instance string, set *manifest.Set) *process {
+func (r *runsRig) start(instance string, set *manifest.Set) *process {
 	r.Helper()
 	client, err := stream.NewClient(r.embedded.Dial(), instance)
 	if err != nil {
@@ -90,7 +90,7 @@ func (p *process) end() {
 }
 
 // until waits for something, for ten minutes at most.
-func (r *rig) until(what string, so func() bool) {
+func (r *runsRig) until(what string, so func() bool) {
 	r.Helper()
 	for deadline := time.Now().Add(10 * time.Minute); !so(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -100,7 +100,7 @@ func (r *rig) until(what string, so func() bool) {
 }
 
 // minute waits for a moment within a minute, since the begin of the next one.
-func (r *rig) minute(seconds time.Duration) {
+func (r *runsRig) minute(seconds time.Duration) {
 	now := time.Now()
 	time.Sleep(now.Truncate(time.Minute).Add(time.Minute + seconds*time.Second).Sub(now))
 }
@@ -124,7 +124,7 @@ func (p *process) plan() status.SynchronizationPlan {
 }
 
 // logged are the keys the log holds, with the states of the runs among them.
-func (r *rig) logged(namespace string) []string {
+func (r *runsRig) logged(namespace string) []string {
 	r.Helper()
 	client, err := stream.NewClient(r.embedded.Dial(), "look")
 	if err != nil {
