@@ -107,6 +107,7 @@ func (c *Consumer) setACL(o *op) error {
 			c.written[o.Path] = true
 			c.mu.Unlock()
 			if !counted {
+				c.recount(o.Path)
 				c.report.count(Updated)
 				c.note(o, Updated, nil)
 			}

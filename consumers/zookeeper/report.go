@@ -90,6 +90,12 @@ func (r *report) count(res Result) {
 	*r.counter(res)++
 }
 
+func (r *report) uncount(res Result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*r.counter(res)--
+}
+
 func (r *report) counter(res Result) *int64 {
 	switch res {
 	case Created:

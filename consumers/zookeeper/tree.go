@@ -23,8 +23,8 @@ type node struct {
 	ttl     int64
 	version int32 // of its data
 	acl     []topology.NodeACL
-	// wanted: the log wants it.
-	wanted bool
+	// wanted: the log wants it. unchanged: it is counted as that.
+	wanted, unchanged bool
 }
 
 func nodeOf(n *ensemble.Node) *node {

@@ -101,6 +101,7 @@ func (c *Consumer) change(ctx context.Context, o *op, n *node) error {
 		o.Kind, o.Version = topology.Update, n.version
 		c.laterACL(o, n)
 	default:
+		c.tree.change(o.Path, func(n *node) { n.unchanged = true })
 		c.report.count(Unchanged)
 	}
 	return nil
@@ -123,8 +124,20 @@ func (c *Consumer) unwant(ctx context.Context, path string, r *topology.Record) 
 	return c.writer.add(ctx, &op{Op: ensemble.Op{Kind: topology.Delete, Path: path, Version: n.version}, version: r.Version, observed: r.ObservedAt})
 }
 
+// recount takes back that a node is unchanged: something has changed it after all,
+// later in the log.
+func (c *Consumer) recount(path string) {
+	c.tree.change(path, func(n *node) {
+		if n.unchanged {
+			n.unchanged = false
+			c.report.uncount(Unchanged)
+		}
+	})
+}
+
 // done takes in what was done to a node. version is that of its data now.
 func (c *Consumer) done(o *op, res Result, version int32) {
+	c.recount(o.Path)
 	switch res {
 	case Deleted:
 		c.tree.remove(o.Path)
@@ -133,7 +146,7 @@ func (c *Consumer) done(o *op, res Result, version int32) {
 		if n, ok := c.tree.get(o.Path); ok && acl == nil {
 			acl = n.acl
 		}
-		c.tree.put(o.Path, &node{hash: o.hash, mode: o.meta.Mode, ttl: o.meta.TTL, version: version, acl: acl, wanted: true})
+		c.tree.put(o.Path, &node{hash: o.hash, mode: o.meta.Mode, ttl: o.meta.TTL, version: version, acl: acl, wanted: true, unchanged: res == Unchanged})
 	}
 	c.mu.Lock()
 	c.written[o.Path] = res != Deleted
