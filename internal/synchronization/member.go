@@ -30,54 +30,62 @@ type member struct {
 	term *term // nil: not elected
 }
 
-// run takes part in the election until ctx ends, or until there is nothing left to do.
+// run takes part in the election until ctx ends, as long as there is something to do.
 func (m *member) run(ctx context.Context) {
+	ready := func() bool { ready, _ := m.ledger.state(); return ready }
+	for m.await(ctx, func() bool { return ready() && !m.over() }) {
+		m.serve(ctx)
+	}
+}
+
+// serve takes part until ctx ends or there is nothing left to do.
+func (m *member) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		defer cancel()
+		m.await(ctx, m.over)
+	})
+	defer watching.Wait()
 	defer cancel()
-	if !m.await(ctx, func() bool { ready, _ := m.ledger.state(); return ready }) {
-		return
-	}
-	if m.once != nil {
-		if m.over() {
-			return
-		}
-		var watching sync.WaitGroup
-		defer watching.Wait()
-		watching.Go(func() {
-			if m.await(ctx, m.over) {
-				cancel()
-			}
-		})
-	}
 	g := &stream.Group{
 		Client: m.service.o.Log, Name: topology.RunsGroup(m.namespace, m.automation.key()), Topic: m.ledger.topic,
 		InstanceID: m.service.o.Instance, Session: m.service.o.Session, Run: m.elected, Logger: m.log,
 	}
 	if err := g.Serve(ctx); err != nil && ctx.Err() == nil {
 		m.log.Error("the election to run it cannot be taken part in", logging.Err(err))
+		sleep(ctx, retryEvery)
 	}
-	cancel()
 }
 
 // await waits until something is so in the ledger; false: ctx ended before.
 func (m *member) await(ctx context.Context, so func() bool) bool {
-	for {
+	for ctx.Err() == nil {
 		_, news := m.ledger.news.Get()
 		if so() {
 			return true
 		}
 		select {
 		case <-ctx.Done():
-			return false
 		case <-news:
 		}
 	}
+	return false
 }
 
-// over tells whether the log says that a Synchronization has ended, or that it cannot
-// be run under its name.
+// over tells whether nothing is left to do: a Synchronization has ended, or cannot be
+// run under its name. A plan is never over.
 func (m *member) over() bool {
-	wanted, kept := m.once.wanted.Load(), m.ledger.run(m.once.key())
+	if m.once == nil {
+		return false
+	}
+	wanted := m.once.wanted.Load()
+	if t := m.current(); t.isOpen() {
+		// What the log says may be the last word of one that lost the election.
+		s := t.snapshot()[wanted.Name]
+		return s != nil && finished(s) && len(t.unfinished()) == 0
+	}
+	kept := m.ledger.run(wanted.Name)
 	if why := refusal(wanted, kept); why != "" {
 		m.refused.Failing(m.log, why, "synchronization is not run as the manifests have it",
 			slog.String("synchronization", wanted.Name), slog.String("error", why))
