@@ -27,7 +27,7 @@ import (
 )
 
 func TestKubernetesCreatesAndThenChangesNothing(t *testing.T) {
-	r := newRig(t, configMaps)
+	r := newKubernetesRig(t, configMaps)
 	for i := range 20 {
 		r.configMap(fmt.Sprintf("c%d", i), "first")
 	}
@@ -63,7 +63,7 @@ func TestKubernetesCreatesAndThenChangesNothing(t *testing.T) {
 }
 
 func TestKubernetesUpdatesPrunesAndRepairs(t *testing.T) {
-	r := newRig(t, configMaps)
+	r := newKubernetesRig(t, configMaps)
 	for _, name := range []string{"stays", "changes", "drifts", "vanishes", "goes"} {
 		r.configMap(name, "first")
 	}
@@ -92,7 +92,7 @@ func TestKubernetesUpdatesPrunesAndRepairs(t *testing.T) {
 // What an earlier run put there is pruned by the next one, also where the log and
 // the memory of the first are gone.
 func TestKubernetesPrunesWithoutMemory(t *testing.T) {
-	r := newRig(t, secrets)
+	r := newKubernetesRig(t, secrets)
 	for _, name := range []string{"a", "b", "c", "d"} {
 		r.apply(r.atSource, secrets, r.namespace, name, nil)
 	}
@@ -118,7 +118,7 @@ func TestKubernetesPrunesWithoutMemory(t *testing.T) {
 // When a pass has ended, the originals are in the bucket; with the bucket away it
 // has not ended well.
 func TestKubernetesStoresOriginals(t *testing.T) {
-	r := newRig(t, configMaps)
+	r := newKubernetesRig(t, configMaps)
 	s3 := testenv.StartS3(t)
 	r.bucket(s3)
 	for i := range 10 {
@@ -145,7 +145,7 @@ func TestKubernetesStoresOriginals(t *testing.T) {
 }
 
 func TestKubernetesLeavesForeignObjectsAlone(t *testing.T) {
-	r := newRig(t, configMaps)
+	r := newKubernetesRig(t, configMaps)
 	r.configMap("mine", "first")
 	r.configMap("theirs", "mine")
 	r.apply(r.atDestination, namespaces, "", r.namespace, nil)
@@ -164,7 +164,7 @@ func TestKubernetesLeavesForeignObjectsAlone(t *testing.T) {
 }
 
 func TestKubernetesBlocksAndConfirmsAMassDelete(t *testing.T) {
-	r := newRig(t, limitRanges, leases)
+	r := newKubernetesRig(t, limitRanges, leases)
 	for i := range 12 {
 		r.apply(r.atSource, limitRanges, r.namespace, fmt.Sprintf("l%d", i), map[string]any{"spec": map[string]any{"limits": []any{}}})
 		r.apply(r.atSource, leases, r.namespace, fmt.Sprintf("l%d", i), nil)
@@ -203,7 +203,7 @@ func TestKubernetesBlocksAndConfirmsAMassDelete(t *testing.T) {
 }
 
 func TestKubernetesIsKilledAndGoesOn(t *testing.T) {
-	r := newRig(t, configMaps)
+	r := newKubernetesRig(t, configMaps)
 	const objects = 300
 	for i := range objects {
 		r.configMap(fmt.Sprintf("c%d", i), "first")
@@ -247,7 +247,7 @@ func TestKubernetesIsKilledAndGoesOn(t *testing.T) {
 }
 
 func TestKubernetesSourceUnreachable(t *testing.T) {
-	r := newRig(t, configMaps)
+	r := newKubernetesRig(t, configMaps)
 	r.configMap("a", "first")
 	if _, err := r.pass(); err != nil {
 		t.Fatal(err)
@@ -273,7 +273,7 @@ func TestKubernetesSourceUnreachable(t *testing.T) {
 }
 
 func TestKubernetesFenced(t *testing.T) {
-	r := newRig(t, configMaps)
+	r := newKubernetesRig(t, configMaps)
 	r.configMap("a", "first")
 	if _, err := r.pass(); err != nil {
 		t.Fatal(err)
@@ -290,7 +290,7 @@ func TestKubernetesFenced(t *testing.T) {
 }
 
 func TestKubernetesRefusesTheNameOfALiveSynchronization(t *testing.T) {
-	r := newRig(t, configMaps)
+	r := newKubernetesRig(t, configMaps)
 	r.write(Owner(r.run))
 	if _, err := r.pass(); !isPermanent(err) || !errors.Is(err, pipeline.ErrSameOwner) {
 		t.Errorf("beside a LiveSynchronization of its name: %v; want it refused", err)
@@ -311,7 +311,7 @@ func TestOwner(t *testing.T) {
 }
 
 // raise has a recovery hold the destination.
-func raise(r *rig) {
+func raise(r *kubernetesRig) {
 	r.t.Helper()
 	c, err := kube.New(r.destination.RESTConfig())
 	if err != nil {

@@ -47,9 +47,9 @@ var (
 	leases      = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
 )
 
-// rig is a Synchronization of one namespace between the shared clusters, each
+// kubernetesRig is a Synchronization of one namespace between the shared clusters, each
 // behind a proxy that sees the requests.
-type rig struct {
+type kubernetesRig struct {
 	t                       *testing.T
 	dir, namespace          string
 	run                     *v1alpha1.Synchronization
@@ -57,12 +57,12 @@ type rig struct {
 	atSource, atDestination *dynamic.DynamicClient
 }
 
-// newRig makes one whose run covers the resources of a namespace of its own.
-func newRig(t *testing.T, resources ...schema.GroupVersionResource) *rig {
+// newKubernetesRig makes one whose run covers the resources of a namespace of its own.
+func newKubernetesRig(t *testing.T, resources ...schema.GroupVersionResource) *kubernetesRig {
 	t.Helper()
 	t.Parallel()
 	source, destination := testenv.Pair(t)
-	r := &rig{
+	r := &kubernetesRig{
 		t: t, dir: t.TempDir(), namespace: strings.ToLower(strings.ReplaceAll(t.Name(), "_", "-")),
 		source: source.Proxy(faultproxy.WithTLS()), destination: destination.Proxy(faultproxy.WithTLS()),
 	}
@@ -110,7 +110,7 @@ spec:
 `
 
 // write writes the manifests, with a LiveSynchronization that is not run, and the run.
-func (r *rig) write(live string) {
+func (r *kubernetesRig) write(live string) {
 	r.t.Helper()
 	if live == "" {
 		live = "other"
@@ -131,7 +131,7 @@ func (r *rig) write(live string) {
 }
 
 // bucket has the originals stored in an S3 server.
-func (r *rig) bucket(s3 *testenv.S3) {
+func (r *kubernetesRig) bucket(s3 *testenv.S3) {
 	r.t.Helper()
 	s3.CreateBucket("originals")
 	r.run.Spec.Config.BucketName = "originals"
@@ -152,7 +152,7 @@ spec: {generic: {endpoint: "%s", name: originals, secretName: bucket-credentials
 }
 
 // pass makes one attempt in this process.
-func (r *rig) pass() (Outcome, error) {
+func (r *kubernetesRig) pass() (Outcome, error) {
 	r.t.Helper()
 	var log buffer
 	began := time.Now()
@@ -210,7 +210,7 @@ func child(dir string) int {
 }
 
 // want checks what a pass has counted.
-func (r *rig) want(out Outcome, want v1alpha1.SynchronizationResult) {
+func (r *kubernetesRig) want(out Outcome, want v1alpha1.SynchronizationResult) {
 	r.t.Helper()
 	if out.Result != want {
 		r.t.Errorf("the pass counted %+v, want %+v; failures: %+v", out.Result, want, out.Failures)
@@ -218,7 +218,7 @@ func (r *rig) want(out Outcome, want v1alpha1.SynchronizationResult) {
 }
 
 // apply makes an object, or gives it another content.
-func (r *rig) apply(at *dynamic.DynamicClient, gvr schema.GroupVersionResource, namespace, name string, content map[string]any) {
+func (r *kubernetesRig) apply(at *dynamic.DynamicClient, gvr schema.GroupVersionResource, namespace, name string, content map[string]any) {
 	r.t.Helper()
 	kinds := map[string]string{"configmaps": "ConfigMap", "limitranges": "LimitRange", "namespaces": "Namespace", "secrets": "Secret", "leases": "Lease"}
 	o := &unstructured.Unstructured{Object: map[string]any{
@@ -233,12 +233,12 @@ func (r *rig) apply(at *dynamic.DynamicClient, gvr schema.GroupVersionResource, 
 }
 
 // configMap makes one in the source.
-func (r *rig) configMap(name, content string) {
+func (r *kubernetesRig) configMap(name, content string) {
 	r.t.Helper()
 	r.apply(r.atSource, configMaps, r.namespace, name, map[string]any{"data": map[string]any{"content": content}})
 }
 
-func (r *rig) remove(at *dynamic.DynamicClient, gvr schema.GroupVersionResource, name string) {
+func (r *kubernetesRig) remove(at *dynamic.DynamicClient, gvr schema.GroupVersionResource, name string) {
 	r.t.Helper()
 	if err := at.Resource(gvr).Namespace(r.namespace).Delete(context.Background(), name, metav1.DeleteOptions{}); err != nil {
 		r.t.Fatal(err)
@@ -246,7 +246,7 @@ func (r *rig) remove(at *dynamic.DynamicClient, gvr schema.GroupVersionResource,
 }
 
 // content of a ConfigMap at the destination; "" if there is none.
-func (r *rig) content(name string) string {
+func (r *kubernetesRig) content(name string) string {
 	r.t.Helper()
 	o, err := r.atDestination.Resource(configMaps).Namespace(r.namespace).Get(context.Background(), name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -260,14 +260,14 @@ func (r *rig) content(name string) string {
 }
 
 // writes are those to the destination since its proxy forgot, but for the fence's.
-func (r *rig) writes() []faultproxy.Request {
+func (r *kubernetesRig) writes() []faultproxy.Request {
 	m := faultproxy.Writes()
 	m.Request = func(q *faultproxy.Request) bool { return q.Namespace != fence.Namespace }
 	return r.destination.Requests(m)
 }
 
 // names of a resource's objects at the destination.
-func (r *rig) names(gvr schema.GroupVersionResource) map[string]bool {
+func (r *kubernetesRig) names(gvr schema.GroupVersionResource) map[string]bool {
 	r.t.Helper()
 	list, err := r.atDestination.Resource(gvr).Namespace(r.namespace).List(context.Background(), metav1.ListOptions{})
 	if err != nil {
@@ -280,7 +280,7 @@ func (r *rig) names(gvr schema.GroupVersionResource) map[string]bool {
 	return names
 }
 
-func (r *rig) client(c *rest.Config) *dynamic.DynamicClient {
+func (r *kubernetesRig) client(c *rest.Config) *dynamic.DynamicClient {
 	r.t.Helper()
 	c = rest.CopyConfig(c)
 	c.QPS = -1
