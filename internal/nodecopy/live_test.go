@@ -87,3 +87,21 @@ func TestLive(t *testing.T) {
 		t.Errorf("status: %+v", s)
 	}
 }
+
+// What a watch tells is appended though its event has been dealt with by then: a
+// change must not end the connection.
+func TestLiveStaysConnected(t *testing.T) {
+	e := newEnv(t)
+	e.source.put("/test", "root")
+	l := e.live()
+	e.eventually(10*time.Second, "ready", func() bool { s := l.Status(); return s.Source.Ready && s.Destination.Ready })
+	since := l.Status().Source.Since
+	for i := range 40 {
+		e.source.put("/test", fmt.Sprint("changed ", i))
+		time.Sleep(20 * time.Millisecond)
+	}
+	e.same(l)
+	if s := l.Status().Source; !s.Ready || !s.Since.Equal(since) {
+		t.Errorf("the source was not followed all the time: %+v", s)
+	}
+}

@@ -101,6 +101,11 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 	if err := p.Source.Sync(p.Rules.Root); err != nil {
 		return nil, err
 	}
+	if !watch { // nobody has since the last look
+		if err := p.gap(ctx, p.index.verified, started); err != nil {
+			return nil, err
+		}
+	}
 	p.index.round++
 	p.read.Store(0)
 	result := &Result{}
@@ -132,7 +137,7 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 		body.Refused, body.Unsure = nil, true
 	}
 	if !watch {
-		if err := p.looked(ctx, started); err != nil {
+		if err := p.verified(ctx, started); err != nil {
 			return nil, err
 		}
 	}

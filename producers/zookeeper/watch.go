@@ -118,13 +118,19 @@ func (p *Producer) told(ctx context.Context, events []zk.Event) error {
 	return p.each(ctx, children, p.grown)
 }
 
-// each calls fn for every path once, many at a time.
+// each calls fn for every path once, many at a time. What fn appends is still on its
+// way when it returns, so it is given no context that ends then.
 func (p *Producer) each(ctx context.Context, paths []string, fn func(context.Context, string) error) error {
 	slices.Sort(paths)
-	g, ctx := errgroup.WithContext(ctx)
+	g, failed := errgroup.WithContext(ctx)
 	g.SetLimit(ensemble.DefaultInFlight)
 	for _, path := range slices.Compact(paths) {
-		g.Go(func() error { return fn(ctx, path) })
+		g.Go(func() error {
+			if failed.Err() != nil {
+				return failed.Err()
+			}
+			return fn(ctx, path)
+		})
 	}
 	return g.Wait()
 }
@@ -211,15 +217,6 @@ func (p *Producer) prove(ctx context.Context, e *Events) error {
 		return err
 	}
 	if err := p.drain(ctx, e); err != nil {
-		return err
-	}
-	return p.verified(ctx, at)
-}
-
-// looked marks a single look at the source, and that nobody had watched since the
-// last one.
-func (p *Producer) looked(ctx context.Context, at time.Time) error {
-	if err := p.gap(ctx, p.index.verified, at); err != nil {
 		return err
 	}
 	return p.verified(ctx, at)
