@@ -56,6 +56,7 @@ func TestLive(t *testing.T) {
 	l := e.live()
 	e.same(l)
 	e.eventually(10*time.Second, "ready", func() bool { s := l.Status(); return s.Source.Ready && s.Destination.Ready })
+	ready := l.Status().Source.Since
 	alive := map[string]bool{}
 	for _, p := range paths[1:] {
 		alive[p] = true
@@ -83,6 +84,9 @@ func TestLive(t *testing.T) {
 	t.Logf("one change took %v", time.Since(began))
 	at := time.Now()
 	e.eventually(15*time.Second, "verified", func() bool { return l.Status().Standing.VerifiedAt.After(at) })
+	if s := l.Status(); !s.Source.Ready || !s.Source.Since.Equal(ready) {
+		t.Errorf("the source was not followed all the time: %+v", s.Source)
+	}
 	if s := l.Status(); s.Standing.Failed > 0 || !s.Standing.Behind.IsZero() {
 		t.Errorf("status: %+v", s)
 	}

@@ -121,7 +121,8 @@ func (p *Producer) told(ctx context.Context, events []zk.Event) error {
 // each calls fn for every path once, many at a time.
 func (p *Producer) each(ctx context.Context, paths []string, fn func(context.Context, string) error) error {
 	slices.Sort(paths)
-	g, ctx := errgroup.WithContext(ctx)
+	// Not with the context of the group: what is being appended goes on when it ends.
+	var g errgroup.Group
 	g.SetLimit(ensemble.DefaultInFlight)
 	for _, path := range slices.Compact(paths) {
 		g.Go(func() error { return fn(ctx, path) })
