@@ -47,7 +47,6 @@ type Live struct {
 	dest   Side
 	found  *producer.Result
 	stands zookeeper.Standing
-	member error
 }
 
 // Side is how one side of a live copy is.

@@ -42,7 +42,7 @@ func TestFailureMended(t *testing.T) {
 	e.source.put("/test", "")
 	e.source.put("/test/a", "")
 	e.destination.put("/test", "")
-	e.destination.conn.Create(e.destination.chroot+"/test/a", []byte("x"), 1, zk.WorldACL(zk.PermAll)) //nolint:errcheck // below
+	e.destination.conn.Create(e.destination.chroot+"/test/a", []byte("x"), 1, zk.WorldACL(zk.PermAll))
 	r, err := e.copy()
 	must(t, err)
 	e.failures(r, map[string]string{"/test/a": zookeeper.ReasonMode})

@@ -89,7 +89,7 @@ func TestAgainstEachMinute(t *testing.T) {
 		}
 		next := s.Next(since)
 		switch {
-		case next.IsZero() || !next.After(since) || next.Truncate(time.Minute) != next:
+		case next.IsZero() || !next.After(since) || !next.Truncate(time.Minute).Equal(next):
 			t.Fatalf("next of %s is %s: want a later full minute", since, next)
 		case !m.matches(next):
 			t.Fatalf("%q in %s: next is %s, which does not match", expr, m.zone, next)

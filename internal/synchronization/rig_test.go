@@ -100,9 +100,9 @@ func (r *runsRig) until(what string, so func() bool) {
 }
 
 // minute waits for a moment within a minute, since the begin of the next one.
-func (r *runsRig) minute(seconds time.Duration) {
+func (r *runsRig) minute(seconds int) {
 	now := time.Now()
-	time.Sleep(now.Truncate(time.Minute).Add(time.Minute + seconds*time.Second).Sub(now))
+	time.Sleep(now.Truncate(time.Minute).Add(time.Minute + time.Duration(seconds)*time.Second).Sub(now))
 }
 
 // states of runs as name state, of a process' status.

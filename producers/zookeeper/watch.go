@@ -118,19 +118,14 @@ func (p *Producer) told(ctx context.Context, events []zk.Event) error {
 	return p.each(ctx, children, p.grown)
 }
 
-// each calls fn for every path once, many at a time. What fn appends is still on its
-// way when it returns, so it is given no context that ends then.
+// each calls fn for every path once, many at a time.
 func (p *Producer) each(ctx context.Context, paths []string, fn func(context.Context, string) error) error {
 	slices.Sort(paths)
-	g, failed := errgroup.WithContext(ctx)
+	// Not with the context of the group: what is being appended goes on when it ends.
+	var g errgroup.Group
 	g.SetLimit(ensemble.DefaultInFlight)
 	for _, path := range slices.Compact(paths) {
-		g.Go(func() error {
-			if failed.Err() != nil {
-				return failed.Err()
-			}
-			return fn(ctx, path)
-		})
+		g.Go(func() error { return fn(ctx, path) })
 	}
 	return g.Wait()
 }
