@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +23,25 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "logged": logged, "logged-nodes": loggedNodes},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"until": until, "logged": logged, "status": exitStatus, "logged-nodes": loggedNodes},
 	})
+}
+
+// status N ARGUMENTS… runs afterimage, which must end with that exit status.
+func exitStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N ARGUMENTS…")
+	}
+	err := ts.Exec("afterimage", args[1:]...)
+	got := 0
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit status %d, want %s\n%s%s", got, args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
 }
 
 // until TEXT COMMAND… runs a command until it succeeds and its output holds a text.
