@@ -51,6 +51,21 @@ func TestTheReadmeIsRight(t *testing.T) {
 	}
 }
 
+// TestTheZooKeeperPageIsRight: what it shows first loads.
+func TestTheZooKeeperPageIsRight(t *testing.T) {
+	blocks := fenced(t, "docs/zookeeper.md")
+	if len(blocks) != 1 {
+		t.Fatalf("%d YAML blocks; want 1", len(blocks))
+	}
+	set, err := Load([]string{write(t, map[string]string{"config.yaml": blocks[0]})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(set.Synchronizations) != 1 || set.Synchronizations[0].Spec.Config.Root() != "/app/config" {
+		t.Errorf("Synchronizations: %+v", set.Synchronizations)
+	}
+}
+
 // TestConfigurationPageNamesEveryField of the kinds.
 func TestConfigurationPageNamesEveryField(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "configuration.md"))

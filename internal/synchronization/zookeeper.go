@@ -91,11 +91,14 @@ func outcomeOf(r *nodecopy.Result, err error) (Outcome, error) {
 	}
 	var blocked *breaker.PathsError
 	var root *zookeeper.RootMissingError
+	var unlisted *zookeeper.UnlistedError
 	switch {
 	case errors.As(err, &blocked):
 		err = Permanent(because{err, "PruneBlocked"})
 	case errors.As(err, &root):
 		err = Permanent(because{err, "DestinationRootMissing"})
+	case errors.As(err, &unlisted):
+		err = Permanent(because{err, "NotInLog"})
 	case errors.Is(err, producer.ErrNoRoot):
 		err = Permanent(because{err, "SourceRootMissing"})
 	case err == nil && r.Failed > 0 && !passing:
