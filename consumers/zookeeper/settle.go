@@ -60,7 +60,7 @@ func (c *Consumer) settle(o *op, sure bool) (res Result, version int32, f *Failu
 			if err != nil || f != nil {
 				return "", 0, f, err
 			}
-			if done && !o.lost && o.Kind != topology.Delete {
+			if done && !o.lost {
 				return Unchanged, version, nil, nil // somebody else did it
 			}
 			if done {
@@ -263,7 +263,7 @@ func (c *Consumer) clear(path string) (kept bool, f *Failure, err error) {
 		case res == Skipped:
 			return true, nil, nil
 		}
-		c.done(o, Deleted, 0)
+		c.done(o, res, 0)
 	}
 	return false, nil, nil
 }

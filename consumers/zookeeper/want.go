@@ -137,6 +137,11 @@ func (c *Consumer) recount(path string) {
 
 // done takes in what was done to a node. version is that of its data now.
 func (c *Consumer) done(o *op, res Result, version int32) {
+	if o.Kind == topology.Delete && res == Unchanged { // it had gone already, with its parent or by another hand
+		c.tree.remove(o.Path)
+		c.report.mended(o.Path)
+		return
+	}
 	c.recount(o.Path)
 	switch res {
 	case Deleted:
