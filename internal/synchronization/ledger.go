@@ -20,6 +20,8 @@ import (
 const (
 	// ensureTimeout of one attempt to find or make the topic.
 	ensureTimeout = 15 * time.Second
+	// topicPeriod is how often the topic is looked at while nothing is written.
+	topicPeriod = 15 * time.Second
 	// retryEvery is the pause before what the log refused is tried again.
 	retryEvery = 2 * time.Second
 )
@@ -33,6 +35,8 @@ type ledger struct {
 	client *stream.Client
 	topic  string
 	log    *slog.Logger
+	// period is how often the topic is looked at while nothing is written.
+	period time.Duration
 	// news is set whenever something has changed.
 	news live.Value[uint64]
 
@@ -69,8 +73,12 @@ func (l *ledger) follow(ctx context.Context) {
 }
 
 func (l *ledger) followOnce(ctx context.Context, state *logging.State) error {
-	if err := l.ensure(ctx); err != nil {
+	warnings, err := l.ensure(ctx)
+	if err != nil {
 		return err
+	}
+	for _, w := range warnings {
+		l.log.Warn("topic setting differs", slog.String("warning", w))
 	}
 	p, err := l.client.Bounds(ctx, l.topic, 0)
 	if err != nil {
@@ -92,7 +100,14 @@ func (l *ledger) followOnce(ctx context.Context, state *logging.State) error {
 	}
 	defer tail.Close()
 	for {
-		recs, err := tail.Next(ctx)
+		// A topic that was deleted comes back only if somebody makes it anew; then
+		// the tail says that it is another one.
+		wait, cancel := context.WithTimeout(ctx, l.period)
+		recs, err := tail.Next(wait)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			_, err = l.ensure(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -104,14 +119,11 @@ func (l *ledger) followOnce(ctx context.Context, state *logging.State) error {
 	}
 }
 
-func (l *ledger) ensure(ctx context.Context) error {
+// ensure finds or makes the topic.
+func (l *ledger) ensure(ctx context.Context) (warnings []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
 	defer cancel()
-	warnings, err := l.client.Ensure(ctx, l.topic, stream.TopicSettings{Partitions: 1, Replication: -1, Configs: topology.RunsConfigs()})
-	for _, w := range warnings {
-		l.log.Warn("topic setting differs", slog.String("warning", w))
-	}
-	return err
+	return l.client.Ensure(ctx, l.topic, stream.TopicSettings{Partitions: 1, Replication: -1, Configs: topology.RunsConfigs()})
 }
 
 // catchUp reads what the topic holds now.

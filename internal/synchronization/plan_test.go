@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/afterimage-dr/afterimage/internal/manifest"
+	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 	"github.com/afterimage-dr/afterimage/topology"
 )
@@ -396,6 +398,50 @@ func TestZombiesRecord(t *testing.T) {
 		}
 		w.Close()
 		r.until("the log is right again", func() bool { return cmp.Equal(r.logged("default"), []string{"a Running", "plan/plan"}) })
+		p.end()
+	})
+}
+
+// TestTopicDeleted: what has been run is forgotten, what runs is run again, and what is
+// to come is not lost. In real time: while the topic is gone its followers ask for it
+// without a pause, and the time of a bubble passes only in pauses.
+func TestTopicDeleted(t *testing.T) {
+	e, err := stream.StartEmbedded(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	r := &runsRig{
+		T: t, embedded: e, plugin: &fakePlugin{takes: time.Hour}, logs: &syncBuffer{},
+		topicPeriod: 200 * time.Millisecond, patience: time.Minute,
+	}
+	p := r.start("one", &manifest.Set{
+		Synchronizations:     []*v1alpha1.Synchronization{oneOff("a")},
+		SynchronizationPlans: []*v1alpha1.SynchronizationPlan{every("0 0 1 1 *")},
+	})
+	r.until("both are in the log", func() bool { return cmp.Equal(r.logged("default"), []string{"a Running", "plan/plan"}) })
+	r.plugin.set(time.Millisecond, nil)
+	if err := p.client.Delete(t.Context(), topology.RunsTopic("default")); err != nil {
+		t.Fatal(err)
+	}
+	r.until("both are in the topic made anew", func() bool { return cmp.Equal(r.logged("default"), []string{"a Complete", "plan/plan"}) })
+	p.end()
+}
+
+// TestLedgerOutlivesItsFirstMember: the runs of a namespace are followed for all plans
+// and Synchronizations in it, whichever was the first and is no longer.
+func TestLedgerOutlivesItsFirstMember(t *testing.T) {
+	bubble(t, func(r *runsRig) {
+		p := r.start("one", plans(every("0 12 * * *")))
+		r.until("the plan is in the log", func() bool { return cmp.Equal(r.logged("default"), []string{"plan/plan"}) })
+		p.Apply(p.ctx, manifests(oneOff("a")))
+		r.until("it is complete, in the log too", func() bool {
+			return cmp.Equal(p.states(), []string{"a Complete"}) && cmp.Equal(r.logged("default"), []string{"a Complete", "plan/plan"})
+		})
+		time.Sleep(time.Minute) // long enough for it to have read its own record
+		if s := p.ledgers["default"].run("a"); s == nil || !finished(s) {
+			t.Errorf("the ledger has %+v, want what the log has", s)
+		}
 		p.end()
 	})
 }

@@ -2,8 +2,10 @@ package synchronization
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -30,6 +32,10 @@ type runsRig struct {
 	embedded *stream.Embedded
 	plugin   *fakePlugin
 	logs     *syncBuffer
+	// topicPeriod of processes; 0: the default.
+	topicPeriod time.Duration
+	// patience of until; 0: ten minutes.
+	patience time.Duration
 }
 
 // bubble runs a test with a rig, under a time of its own.
@@ -75,7 +81,7 @@ func (r *runsRig) start(instance string, set *manifest.Set) *process {
 	client.SetLogger(slog.New(slog.DiscardHandler))
 	p := &process{r: r, client: client, Service: New(Options{
 		Log: client, Instance: instance, Plugins: map[string]Plugin{v1alpha1.PluginZooKeeper: r.plugin.attempt},
-		Logger: slog.New(slog.NewTextHandler(r.logs, nil)),
+		Logger: slog.New(slog.NewTextHandler(r.logs, nil)), topicPeriod: r.topicPeriod,
 	})}
 	p.ctx, p.cancel = context.WithCancel(r.Context())
 	p.Apply(p.ctx, set)
@@ -89,10 +95,10 @@ func (p *process) end() {
 	p.client.Close()
 }
 
-// until waits for something, for ten minutes at most.
+// until waits for something.
 func (r *runsRig) until(what string, so func() bool) {
 	r.Helper()
-	for deadline := time.Now().Add(10 * time.Minute); !so(); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(cmp.Or(r.patience, 10*time.Minute)); !so(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.Fatalf("never: %s\n%s", what, r.logs)
 		}
@@ -133,6 +139,9 @@ func (r *runsRig) logged(namespace string) []string {
 	defer client.Close()
 	topic := topology.RunsTopic(namespace)
 	b, err := client.Bounds(r.Context(), topic, 0)
+	if errors.Is(err, stream.ErrNoTopic) {
+		return nil
+	}
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package synchronization
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,9 @@ type Options struct {
 	Plugins map[string]Plugin
 	// Logger; nil: none.
 	Logger *slog.Logger
+
+	// topicPeriod replaces how often the topics are looked at, in tests.
+	topicPeriod time.Duration
 }
 
 // Service runs the Synchronizations and SynchronizationPlans of manifests. Safe for
@@ -52,6 +56,9 @@ func New(o Options) *Service {
 // ends: new ones begin, plans that have changed go on as they are now, and what is not
 // named any more is stopped.
 func (s *Service) Apply(ctx context.Context, set *manifest.Set) {
+	if ctx.Err() != nil {
+		return // Wait may have returned
+	}
 	s.mu.Lock()
 	s.set = set
 	gone := map[string]*member{}
@@ -96,17 +103,19 @@ func (s *Service) begin(ctx context.Context, m *member, namespace string) *membe
 	l := s.ledgers[namespace]
 	if l == nil {
 		l = &ledger{
-			client: s.o.Log, topic: topology.RunsTopic(namespace), entries: map[string]entry{},
+			client: s.o.Log, topic: topology.RunsTopic(namespace), entries: map[string]entry{}, period: cmp.Or(s.o.topicPeriod, topicPeriod),
 			log: s.o.Logger.With(slog.String("namespace", namespace)),
 		}
 		s.ledgers[namespace] = l
 		s.following.Go(func() { l.follow(ctx) })
 	}
 	m.service, m.namespace, m.ledger, m.done = s, namespace, l, make(chan struct{})
-	ctx, m.stop = context.WithCancel(ctx)
+	// A context of its own name: the ledger outlives the member that it was made for.
+	own, stop := context.WithCancel(ctx)
+	m.stop = stop
 	go func() {
 		defer close(m.done)
-		m.run(ctx)
+		m.run(own)
 	}()
 	return m
 }
