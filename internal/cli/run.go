@@ -52,7 +52,8 @@ is started: a mistake is named with its file, its field and what was expected. W
 it runs the files are read again when they change; suspend, filters, patches and
 resyncPeriod take effect without a restart. Files that became invalid or vanished
 change nothing: the last good ones stay in effect and "afterimage status" says so.
-A Recovery among them is run once, as by "afterimage recover".
+A Recovery among them is run once, as by "afterimage recover"; a Synchronization is
+run once too, and a SynchronizationPlan at the times of its schedule.
 
 Clusters and brokers that cannot be reached are tried again for as long as it runs.
 It may be killed at any moment: it goes on where it was.

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/afterimage-dr/afterimage/internal/status"
-	"github.com/afterimage-dr/afterimage/operator/api/v1alpha1"
 )
 
 // askTimeout of one question to a running process.
@@ -27,12 +26,14 @@ func statusCommand() *cobra.Command {
 		Long: `Status asks the afterimage that runs with the same data directory how it is: per
 LiveSynchronization its state, how many objects are in sync, how old the oldest
 change is that was not applied yet (lag), how long ago the destination was proved
-to hold everything (verified), and why anything fails.
+to hold everything (verified), and why anything fails; per SynchronizationPlan when it
+ran and when it runs next; and what became of the runs.
 
 What is not known is said to be unknown, and is never Ready.
 
 The exit status is 0 when there was an answer, whatever it says, and 1 when nothing
-runs there. With --wait it is 0 only once every LiveSynchronization is Ready.`,
+runs there. With --wait it is 0 only once every LiveSynchronization is Ready, every
+SynchronizationPlan is scheduled or suspended, and every Synchronization is Complete.`,
 		Example: `  afterimage status
   afterimage status -o json --data-dir /var/lib/afterimage
   afterimage status --wait 5m`,
@@ -70,7 +71,7 @@ func ask(ctx context.Context, dir string, wait time.Duration) (status.Process, e
 		attempt, cancel := context.WithTimeout(ctx, askTimeout)
 		p, err := status.Get(attempt, dir)
 		cancel()
-		if wait == 0 || (err == nil && allReady(p)) {
+		if wait == 0 || (err == nil && p.Ready()) {
 			return p, err
 		}
 		if time.Now().After(deadline) {
@@ -82,13 +83,4 @@ func ask(ctx context.Context, dir string, wait time.Duration) (status.Process, e
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
-}
-
-func allReady(p status.Process) bool {
-	for _, l := range p.LiveSynchronizations {
-		if l.Status.State != v1alpha1.StateReady {
-			return false
-		}
-	}
-	return len(p.LiveSynchronizations) > 0
 }

@@ -22,13 +22,18 @@ const unknown = "unknown"
 func Table(w io.Writer, p Process) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	row := func(cells ...string) { _, _ = fmt.Fprintln(t, strings.Join(cells, "\t")) }
-	row("NAMESPACE", "NAME", "SUSPENDED", "STATE", "OBJECTS", "OUT OF SYNC", "FAILED", "LAG", "VERIFIED", "AGE")
+	if len(p.LiveSynchronizations) > 0 || len(p.SynchronizationPlans)+len(p.Synchronizations) == 0 {
+		row("NAMESPACE", "NAME", "SUSPENDED", "STATE", "OBJECTS", "OUT OF SYNC", "FAILED", "LAG", "VERIFIED", "AGE")
+	}
 	for _, l := range p.LiveSynchronizations {
 		s := l.Status
 		row(l.Namespace, l.Name, strconv.FormatBool(l.Suspend), s.State, num(s.Objects.Total), num(s.Objects.OutOfSync), num(s.Objects.Failed),
 			lag(s), verified(s), age(p.At.Sub(l.CreatedAt)))
 	}
 	if err := t.Flush(); err != nil {
+		return err
+	}
+	if err := synchronizations(w, p); err != nil {
 		return err
 	}
 	var b strings.Builder
@@ -163,7 +168,8 @@ func age(d time.Duration) string {
 }
 
 // Line is a status in one line, for a terminal that shows progress: the sums, the
-// largest lag and the oldest proof of all LiveSynchronizations.
+// largest lag and the oldest proof of all LiveSynchronizations, and how many plans and
+// runs there are.
 func Line(p Process) string {
 	var (
 		states      []string
@@ -187,8 +193,12 @@ func Line(p Process) string {
 	if neverProved {
 		all.RPO = nil
 	}
-	return fmt.Sprintf("%s  %d objects, %d out of sync, %d failed, lag %s, verified %s",
-		summary(states), objects.Total, objects.OutOfSync, objects.Failed, lag(all), verified(all))
+	runs := runsLine(p)
+	if len(p.LiveSynchronizations) == 0 && runs != "" {
+		return runs
+	}
+	return strings.TrimRight(fmt.Sprintf("%s  %d objects, %d out of sync, %d failed, lag %s, verified %s  %s",
+		summary(states), objects.Total, objects.OutOfSync, objects.Failed, lag(all), verified(all), runs), " ")
 }
 
 func larger(a, b *metav1.Duration) *metav1.Duration {

@@ -34,6 +34,28 @@ type Process struct {
 	Synchronizations []Synchronization `json:"synchronizations,omitempty"`
 }
 
+// Ready tells whether there is something, and all of it is as it should be: every
+// LiveSynchronization Ready, every plan at its schedule or suspended, and every
+// Synchronization of the manifests Complete.
+func (p Process) Ready() bool {
+	for _, l := range p.LiveSynchronizations {
+		if l.Status.State != v1alpha1.StateReady {
+			return false
+		}
+	}
+	for _, l := range p.SynchronizationPlans {
+		if !l.Ready() {
+			return false
+		}
+	}
+	for _, l := range p.Synchronizations {
+		if l.Plan == "" && (l.Status.State != v1alpha1.StateComplete || l.Refused != "") {
+			return false
+		}
+	}
+	return len(p.LiveSynchronizations)+len(p.SynchronizationPlans)+len(p.Synchronizations) > 0
+}
+
 // Stream is the health of the log.
 type Stream struct {
 	// Kind is "embedded" or "kafka".

@@ -52,6 +52,9 @@ func (m *member) planStatus() status.SynchronizationPlan {
 			Message: cmp.Or(trouble, "nothing is known of its schedule yet"),
 		}}
 	}
+	if out.Suspend { // at once; whoever is elected may hear of it later
+		out.Status.NextScheduleTime = nil
+	}
 	return out
 }
 
