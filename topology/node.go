@@ -80,6 +80,13 @@ func NodeWithin(path, root string) bool {
 	return path == root || root == "/" || strings.HasPrefix(path, root) && path[len(root)] == '/'
 }
 
+// ChildrenFirst sorts paths so that a node comes after everything below it: its path
+// is a prefix of theirs.
+func ChildrenFirst(paths []string) {
+	slices.Sort(paths)
+	slices.Reverse(paths)
+}
+
 // NodeMode is how long a znode lives.
 type NodeMode string
 

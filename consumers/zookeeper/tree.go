@@ -1,7 +1,6 @@
 package zookeeper
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/afterimage-dr/afterimage/internal/ensemble"
@@ -95,13 +94,6 @@ func (t *tree) unwanted(asked func(path string, n *node) bool) (paths []string) 
 			paths = append(paths, path)
 		}
 	}
-	childrenFirst(paths)
+	topology.ChildrenFirst(paths)
 	return paths
-}
-
-// childrenFirst sorts paths so that a node comes after everything below it: its path
-// is a prefix of theirs.
-func childrenFirst(paths []string) {
-	slices.Sort(paths)
-	slices.Reverse(paths)
 }

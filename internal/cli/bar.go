@@ -36,7 +36,7 @@ func (b *bar) nodes(p nodecopy.Progress) {
 // run shows how far a run has come whose plugin tells nothing more.
 func (b *bar) run(s v1alpha1.SynchronizationStatus) {
 	r := s.Result
-	b.show("", r.Created+r.Updated+r.Deleted+r.Unchanged+r.Skipped+r.Failed, 0)
+	b.show("objects", r.Created+r.Updated+r.Deleted+r.Unchanged+r.Skipped+r.Failed, 0)
 }
 
 func (b *bar) show(what string, done, of int64) {
@@ -46,9 +46,6 @@ func (b *bar) show(what string, done, of int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.b == nil {
-		if what == "" {
-			what = "objects"
-		}
 		b.b = progressbar.NewOptions64(1, progressbar.OptionSetWriter(b.w), progressbar.OptionSetDescription(what), progressbar.OptionSetWidth(barWidth),
 			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
 	}

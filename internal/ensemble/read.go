@@ -62,15 +62,6 @@ func (c *Client) Exists(path string) (stat *Stat, found bool, err error) {
 	return stat, found, err
 }
 
-// ExistsWatched is Exists with a watch on the node, also where it is absent.
-func (c *Client) ExistsWatched(path string) (stat *Stat, found bool, err error) {
-	err = c.read("look for", path, func() (err error) {
-		found, stat, _, err = c.conn.ExistsW(c.path(path))
-		return err
-	})
-	return stat, found, err
-}
-
 // hiddenDigest is what servers show instead of the password of a digest user to one
 // without the permission ADMIN. No digest looks like that.
 const hiddenDigest = ":x"

@@ -39,8 +39,6 @@ type Walk struct {
 	ACL bool
 	// Watch leaves watches on the data and the children of every node.
 	Watch bool
-	// InFlight requests at a time; 0: DefaultInFlight.
-	InFlight int
 	// Visit is called for every node, after its parent's call has returned, by many
 	// goroutines. An error of it ends the walk, but for ErrTooLarge and ErrHiddenACL.
 	Visit func(*Node) error
@@ -57,11 +55,7 @@ func (w *Walk) Run(ctx context.Context) (found bool, refused []Refusal, err erro
 	t.ready = sync.NewCond(&t.mu)
 	g, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, t.end)()
-	n := w.InFlight
-	if n <= 0 {
-		n = DefaultInFlight
-	}
-	for range n {
+	for range DefaultInFlight {
 		g.Go(func() error { return t.work(ctx) })
 	}
 	err = g.Wait()

@@ -55,8 +55,6 @@ type Progress struct {
 	// Read nodes of the source and Appended records, so far.
 	Read, Appended int64
 	zookeeper.Report
-	// Phase in words.
-	Phase string
 }
 
 // Result of a copy.

@@ -38,7 +38,7 @@ func (p *Producer) missing(ctx context.Context, result *Result, walk func(root s
 	if len(back)+len(hidden) > 0 {
 		gone, tracked = p.index.unseen(asked)
 	}
-	childrenFirst(gone)
+	topology.ChildrenFirst(gone)
 	err = breaker.Paths(p.Breaker, "that the log holds are missing in the source", gone, tracked, p.index.held, p.Confirmed)
 	var blocked *breaker.PathsError
 	if errors.As(err, &blocked) {

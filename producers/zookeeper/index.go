@@ -134,10 +134,3 @@ func (x *index) unseen(asked func(path string) bool) (paths []string, tracked in
 	}
 	return paths, tracked
 }
-
-// childrenFirst sorts paths so that a node comes after everything below it: its path
-// is a prefix of theirs.
-func childrenFirst(paths []string) {
-	slices.Sort(paths)
-	slices.Reverse(paths)
-}

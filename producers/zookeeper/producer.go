@@ -57,8 +57,8 @@ func (p *Producer) Progress() (read, appended int64) { return p.read.Load(), p.a
 type Result struct {
 	// Nodes found in the source.
 	Nodes int64
-	// Refused nodes could not be read, or do not fit into the log. Nothing is concluded about them and what is
-	// below them.
+	// Refused nodes could not be read, or do not fit into the log. Nothing is
+	// concluded about them and what is below them.
 	Refused []ensemble.Refusal
 	// Blocked says that more is missing than may be concluded; nil: nothing is. All
 	// else is in the log.
