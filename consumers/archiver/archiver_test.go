@@ -161,6 +161,24 @@ func TestConfigurations(t *testing.T) {
 	}
 }
 
+// What is left out but not removed yet may change, and come back.
+func TestLeftOutKeptAndTakenAgain(t *testing.T) {
+	r := newRig(t)
+	r.limit.Few, r.limit.Whole = 0, 1 // nothing passes
+	r.configure(everything)
+	r.put("a", "1")
+	r.put("b", "1")
+	r.listed()
+	r.start()
+	r.want("all", m{"a": "1", "b": "1"})
+	r.configure(onlyA)
+	r.put("b", "2")
+	r.settle()
+	r.want("left out, and kept until somebody confirms", m{"a": "1", "b": "1"})
+	r.configure(everything)
+	r.want("as it is now, and not as it was", m{"a": "1", "b": "2"})
+}
+
 func TestConfigurationChangedWhileStopped(t *testing.T) {
 	r := newRig(t)
 	r.configure(everything)

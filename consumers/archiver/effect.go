@@ -65,6 +65,9 @@ func (a *attempt) follow() result {
 	case a.live() && a.e.Version.Generation < generation:
 		// It is the configuration that leaves it out: the comparison judges that.
 		e := a.e
+		if !comparable || order != 0 {
+			e.Hash, e.DestinationRV = "", "" // the bucket holds another version than this one
+		}
 		e.Version, e.UID, e.Mark = r.Version, r.UID, string(markLeftOut)
 		e.Version.Generation = a.e.Version.Generation
 		return result{entry: &e, release: true}
@@ -124,7 +127,7 @@ func (a *attempt) store(same bool, generation int64) result {
 	r := a.j.record
 	e := state.Entry{Version: r.Version, UID: r.UID, Offset: a.j.offset}
 	e.Version.Generation = generation
-	if same && a.live() && !has(a.e, markGoing) && !a.j.verify {
+	if same && a.live() && a.e.Hash != "" && !a.j.verify {
 		e.Hash, e.DestinationRV = a.e.Hash, a.e.DestinationRV
 		a.a.count(func(c *Counts) { c.Unchanged++ })
 		return result{entry: &e, release: true}

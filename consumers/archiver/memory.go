@@ -17,9 +17,10 @@ import (
 
 // What is remembered of a key (state.Entry): Version is that of its last record,
 // with the generation of the configuration that last took it; Hash is the ETag
-// that the original must have, DestinationRV another one that was found to be as
-// good; Offset is its record in changes. Deleted says that the bucket should not
-// hold it. Mark holds, a character each:
+// that the original must have, none where another version's original is there,
+// DestinationRV another one that was found to be as good; Offset is its record in
+// changes. Deleted says that the bucket should not hold it. Mark holds, a
+// character each:
 const (
 	markGone     = 't' // a tombstone said so: no limit holds its removal back
 	markExcluded = 'f' // no filter takes it
