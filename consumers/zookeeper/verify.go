@@ -3,9 +3,9 @@ package zookeeper
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
-	"github.com/go-zookeeper/zk"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/afterimage-dr/afterimage/internal/ensemble"
@@ -22,44 +22,37 @@ func (c *Consumer) verify(ctx context.Context) error {
 	if len(written) == 0 {
 		return nil
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	paths := make(chan string)
-	g.Go(func() error {
-		defer close(paths)
-		for path := range written {
-			select {
-			case paths <- path:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	for range min(ensemble.DefaultInFlight, len(written)) {
-		g.Go(func() error {
-			for path := range paths {
-				if err := c.readBack(path, written[path]); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	reader := c.Destination.NewReader(ensemble.ReadOptions{ACL: c.Rules.CopyACL})
+	todo := slices.Collect(maps.Keys(written))
+	var g errgroup.Group
+	g.SetLimit(ensemble.InFlight)
+	for len(todo) > 0 && ctx.Err() == nil {
+		some := todo[:min(reader.Most(), len(todo))]
+		todo = todo[len(some):]
+		g.Go(func() error { return c.readBack(ctx, reader, some, written) })
 	}
-	return g.Wait()
+	return errors.Join(g.Wait(), ctx.Err())
 }
 
-func (c *Consumer) readBack(path string, exists bool) error {
-	n, found, err := c.Destination.Node(path, c.Rules.CopyACL && exists, false)
-	if errors.Is(err, zk.ErrNoAuth) {
-		return nil // its own list forbids it; it is not among the verified
-	}
+func (c *Consumer) readBack(ctx context.Context, reader *ensemble.Reader, paths []string, written map[string]bool) error {
+	reads, err := reader.Read(ctx, paths)
 	if err != nil {
 		return err
 	}
+	for i, path := range paths {
+		if reads[i].Err == nil { // else its own list forbids it; it is not among the verified
+			c.compareBack(path, written[path], reads[i].Node)
+		}
+	}
+	return nil
+}
+
+// compareBack compares what was read back; n is nil where nothing is there.
+func (c *Consumer) compareBack(path string, exists bool, n *ensemble.Node) {
 	difference := ""
 	if want, ok := c.tree.get(path); exists && ok {
-		difference = differs(&want, n, found, c.Rules.CopyACL)
-	} else if found {
+		difference = differs(&want, n, c.Rules.CopyACL)
+	} else if n != nil {
 		difference = "it was deleted, and is there again"
 	}
 	c.report.mu.Lock()
@@ -70,14 +63,13 @@ func (c *Consumer) readBack(path string, exists bool) error {
 	if difference != "" {
 		c.report.fail(Failure{path, ReasonDifferent, difference + ": somebody else writes at the destination"})
 	}
-	return nil
 }
 
-func differs(want *node, n *ensemble.Node, found, acl bool) string {
+func differs(want *node, n *ensemble.Node, acl bool) string {
 	switch {
-	case !found && want.mode != topology.NodePersistent:
+	case n == nil && want.mode != topology.NodePersistent:
 		return "" // it may have come to its end
-	case !found:
+	case n == nil:
 		return "it was written, and is not there"
 	case topology.NodeHash(n.Data) != want.hash:
 		return "its data is not what was written"

@@ -33,6 +33,7 @@ type Client struct {
 	answered atomic.Int64
 	lost     atomic.Int64
 	onEvent  func(zk.Event)
+	bulk     bulkHolder
 	// sessions that expired; synced is for how many of them the server of the next
 	// session was brought up to date.
 	expired, synced atomic.Int64
@@ -72,15 +73,18 @@ func Connect(ctx context.Context, o Options, options ...Option) (*Client, error)
 	for _, option := range options {
 		option(c)
 	}
-	timeout := cmp.Or(o.SessionTimeout, DefaultSessionTimeout)
+	timeout := c.sessionTimeout()
 	c.answered.Store(time.Now().UnixNano())
 	conn, _, err := zk.Connect(o.Servers, timeout,
-		zk.WithDialer(dialer(o.TLS, timeout)), zk.WithLogger((*logger)(c)), zk.WithLogInfo(false), zk.WithMaxConnBufferSize(maxRequest), zk.WithEventCallback(c.event))
+		zk.WithDialer(dialer(o.TLS, timeout)), zk.WithHostProvider(&hosts{}), zk.WithLogger((*logger)(c)), zk.WithLogInfo(false), zk.WithMaxConnBufferSize(maxRequest), zk.WithEventCallback(c.event))
 	if err != nil {
 		return nil, fmt.Errorf("ensemble %s: %w", strings.Join(o.Servers, ","), err)
 	}
 	c.conn = conn
-	c.stop = context.AfterFunc(ctx, conn.Close)
+	c.stop = context.AfterFunc(ctx, func() {
+		c.bulk.close()
+		conn.Close()
+	})
 	if o.Username != "" {
 		// The library sends it again on every new connection.
 		if err := c.do("sign in", "", func() error { return conn.AddAuth("digest", []byte(o.Username+":"+o.Password)) }); err != nil {
@@ -91,9 +95,14 @@ func Connect(ctx context.Context, o Options, options ...Option) (*Client, error)
 	return c, nil
 }
 
+func (c *Client) sessionTimeout() time.Duration {
+	return cmp.Or(c.o.SessionTimeout, DefaultSessionTimeout)
+}
+
 // Close ends the session.
 func (c *Client) Close() {
 	c.stop()
+	c.bulk.close()
 	c.conn.Close()
 }
 

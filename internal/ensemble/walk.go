@@ -3,6 +3,7 @@ package ensemble
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/go-zookeeper/zk"
@@ -44,34 +45,32 @@ type Walk struct {
 	Visit func(*Node) error
 }
 
-// DefaultInFlight keeps a connection of 20 ms busy, and stays below the thousand
-// requests at which servers begin to throttle a client.
-const DefaultInFlight = 512
-
 // Run walks. found is false where there is no root. Nodes that the servers refuse to
 // read are returned, and all others visited; an error ends it.
 func (w *Walk) Run(ctx context.Context) (found bool, refused []Refusal, err error) {
 	t := &trail{w: w, todo: []string{w.Root}}
+	t.reader = w.Client.NewReader(ReadOptions{ACL: w.ACL, Watch: w.Watch, Children: true})
 	t.ready = sync.NewCond(&t.mu)
 	g, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, t.end)()
-	for range DefaultInFlight {
+	for range InFlight {
 		g.Go(func() error { return t.work(ctx) })
 	}
 	err = g.Wait()
-	return t.found, t.refused, err
+	return t.seen, t.refused, err
 }
 
 // trail is where a walk stands.
 type trail struct {
-	w *Walk
+	w      *Walk
+	reader *Reader
 
 	mu      sync.Mutex
 	ready   *sync.Cond
 	todo    []string // a stack: going deep first keeps it short
 	working int
 	ended   bool
-	found   bool
+	seen    bool // the root
 	refused []Refusal
 }
 
@@ -84,37 +83,42 @@ func (t *trail) end() {
 
 func (t *trail) work(ctx context.Context) error {
 	for {
-		path, ok := t.take()
-		if !ok {
+		paths := t.take()
+		if len(paths) == 0 {
 			return ctx.Err()
 		}
-		children, err := t.node(path)
+		err := t.nodes(ctx, paths)
 		if err != nil {
 			t.end()
 			return err
 		}
-		t.put(path, children)
+		t.done(len(paths))
 	}
 }
 
-// take returns the next path; ok is false when there is none left and nobody may
-// find more.
-func (t *trail) take() (path string, ok bool) {
+// take returns the next paths, none when there are none left and nobody may find more.
+func (t *trail) take() (paths []string) {
+	most := t.reader.Most()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for !t.ended && len(t.todo) == 0 && t.working > 0 {
 		t.ready.Wait()
 	}
-	if t.ended || len(t.todo) == 0 {
-		return "", false
+	if t.ended {
+		return nil
 	}
-	path = t.todo[len(t.todo)-1]
-	t.todo = t.todo[:len(t.todo)-1]
-	t.working++
-	return path, true
+	rest := len(t.todo) - min(most, len(t.todo))
+	paths = slices.Clone(t.todo[rest:])
+	t.todo = t.todo[:rest]
+	t.working += len(paths)
+	return paths
 }
 
-func (t *trail) put(parent string, children []string) {
+// found adds the children of a node.
+func (t *trail) found(parent string, children []string) {
+	if len(children) == 0 {
+		return
+	}
 	if parent == "/" {
 		parent = ""
 	}
@@ -125,47 +129,63 @@ func (t *trail) put(parent string, children []string) {
 			t.todo = append(t.todo, path)
 		}
 	}
-	t.working--
-	wake := len(t.todo)
-	done := wake == 0 && t.working == 0
 	t.mu.Unlock()
-	switch {
-	case done || wake > 1:
+	t.ready.Broadcast()
+}
+
+// done: so many paths are done with.
+func (t *trail) done(n int) {
+	t.mu.Lock()
+	t.working -= n
+	last := len(t.todo) == 0 && t.working == 0
+	t.mu.Unlock()
+	if last {
 		t.ready.Broadcast()
-	case wake == 1:
-		t.ready.Signal()
 	}
 }
 
-// node reads one and has it visited.
-func (t *trail) node(path string) (children []string, err error) {
-	n, found, err := t.w.Client.Node(path, t.w.ACL, t.w.Watch)
-	if err == nil && !found {
-		return nil, nil
+// nodes reads some and has each visited.
+func (t *trail) nodes(ctx context.Context, paths []string) error {
+	reads, err := t.reader.Read(ctx, paths)
+	if err != nil {
+		return err
+	}
+	for i := range reads {
+		if err := t.node(paths[i], &reads[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *trail) node(path string, r *Read) error {
+	err := r.Err
+	if err == nil && r.Node == nil {
+		return nil // it is not there
+	}
+	if path == t.w.Root {
+		t.mu.Lock()
+		t.seen = true
+		t.mu.Unlock()
 	}
 	if err == nil {
-		if path == t.w.Root {
-			t.mu.Lock()
-			t.found = true
-			t.mu.Unlock()
-		}
-		switch err = t.w.Visit(n); {
-		case err != nil:
-		case t.w.Watch:
-			children, _, err = t.w.Client.ChildrenWatched(path)
-		case n.Stat.NumChildren > 0:
-			children, _, err = t.w.Client.Children(path)
+		if err = t.w.Visit(r.Node); err == nil {
+			err = r.ChildrenErr
 		}
 	}
-	if errors.Is(err, zk.ErrNoAuth) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrHiddenACL) {
+	if isRefused(err) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrHiddenACL) {
 		t.mu.Lock()
-		t.found = t.found || path == t.w.Root
 		t.refused = append(t.refused, Refusal{path, err})
 		t.mu.Unlock()
-		return nil, nil
+		return nil
 	}
-	return children, err
+	if err == nil {
+		t.found(path, r.Children)
+	}
+	return err
 }
+
+func isRefused(err error) bool { return errors.Is(err, zk.ErrNoAuth) }
 
 // Node reads one node, with its ACL if asked for, and leaves a watch on its data if
 // asked for.
@@ -179,12 +199,17 @@ func (c *Client) Node(path string, acl, watch bool) (n *Node, found bool, err er
 		return nil, false, err
 	}
 	n = &Node{Path: path, Data: data, Stat: stat}
-	mode, ttl := ModeOf(stat)
-	n.Meta.Mode, n.Meta.TTL = mode, ttl.Milliseconds()
+	n.judge()
 	if acl {
 		if n.Meta.ACL, found, err = c.ACL(path); err != nil || !found {
 			return nil, false, err
 		}
 	}
 	return n, true, nil
+}
+
+// judge tells from the stat how long the node lives.
+func (n *Node) judge() {
+	mode, ttl := ModeOf(n.Stat)
+	n.Meta.Mode, n.Meta.TTL = mode, ttl.Milliseconds()
 }

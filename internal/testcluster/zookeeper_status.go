@@ -21,6 +21,8 @@ type ZooKeeperStatus struct {
 	Nodes int64
 	// Connections of clients, that which asks among them.
 	Connections int64
+	// Received packets of clients.
+	Received int64
 }
 
 // Status asks the server; it is an error if it serves no clients now.
@@ -46,6 +48,9 @@ func (z *ZooKeeper) Status(ctx context.Context) (ZooKeeperStatus, error) {
 	}
 	if status.Connections, err = strconv.ParseInt(fields["Connections"], 10, 64); err != nil {
 		return status, fmt.Errorf("%s: reading the number of connections: %w", z.name(), err)
+	}
+	if status.Received, err = strconv.ParseInt(fields["Received"], 10, 64); err != nil {
+		return status, fmt.Errorf("%s: reading the number of packets: %w", z.name(), err)
 	}
 	return status, nil
 }
