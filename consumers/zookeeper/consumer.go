@@ -135,17 +135,18 @@ func (c *Consumer) above(path string) error {
 }
 
 // Replay brings what the log holds up to an offset: only the last record of each
-// node counts.
+// node counts. Where nothing differs from the destination the stretch is read once.
 func (c *Consumer) Replay(ctx context.Context, to int64) error {
 	b, err := c.Log.Bounds(ctx, c.Topics.Changes, 0)
 	if err != nil {
 		return err
 	}
-	fold, err := c.Log.Fold(ctx, c.Topics.Changes, 0, b.Start, to, nil)
-	if err != nil {
+	s := survey{c: c, differs: map[string]bool{}}
+	fold, err := c.Log.Fold(ctx, c.Topics.Changes, 0, b.Start, to, s.see)
+	if err := errors.Join(err, s.newer); err != nil {
 		return err
 	}
-	waiting, err := c.pass(ctx, fold, b.Start, to, nil, true)
+	waiting := s.done()
 	for patience := true; err == nil && len(waiting) > 0; {
 		before := len(waiting)
 		waiting, err = c.pass(ctx, fold, b.Start, to, waiting, patience)
@@ -154,13 +155,13 @@ func (c *Consumer) Replay(ctx context.Context, to int64) error {
 	return err
 }
 
-// pass goes through a stretch once. The last record of a parent may stand behind those
+// pass goes through a stretch once and takes the given keys. The last record of a parent may stand behind those
 // of its children: with patience, these wait for another pass, which takes them alone,
 // without their data being kept.
-func (c *Consumer) pass(ctx context.Context, fold *stream.Fold, from, to int64, only map[string]bool, patience bool) (waiting map[string]bool, err error) {
+func (c *Consumer) pass(ctx context.Context, fold *stream.Fold, from, to int64, keys map[string]bool, patience bool) (waiting map[string]bool, err error) {
 	waiting = map[string]bool{}
 	err = c.Log.Read(ctx, c.Topics.Changes, 0, from, to, func(k *kgo.Record) error {
-		if only != nil && !only[string(k.Key)] || !fold.Last(k.Key, k.Offset) {
+		if !keys[string(k.Key)] || !fold.Last(k.Key, k.Offset) {
 			return nil
 		}
 		waits, err := c.take(ctx, k, patience)

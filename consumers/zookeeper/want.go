@@ -62,8 +62,8 @@ func (c *Consumer) take(ctx context.Context, k *kgo.Record, patience bool) (wait
 	return false, c.unwant(ctx, path, &r)
 }
 
-// want makes the destination hold a node of which nothing is in flight.
-func (c *Consumer) want(ctx context.Context, path string, r *topology.Record, patience bool) (waits bool, err error) {
+// wish is what a record of a node asks for: its creation, until it is known to exist.
+func wish(path string, r *topology.Record) *op {
 	o := &op{Op: ensemble.Op{Kind: topology.Create, Path: path, Data: r.NodeData()}, hash: r.Hash, version: r.Version, observed: r.ObservedAt}
 	if r.Node != nil {
 		o.meta = *r.Node
@@ -71,8 +71,19 @@ func (c *Consumer) want(ctx context.Context, path string, r *topology.Record, pa
 	if o.meta.Mode == topology.NodeEphemeral {
 		o.meta.Mode = topology.NodePersistent // no session of ours could keep it alive
 	}
+	return o
+}
+
+// same tells whether a node is as it is wished.
+func (c *Consumer) same(n *node, o *op) bool {
+	return n.hash == o.hash && n.mode == o.meta.Mode && n.ttl == o.meta.TTL && !c.aclDiffers(n, o)
+}
+
+// want makes the destination hold a node of which nothing is in flight.
+func (c *Consumer) want(ctx context.Context, path string, r *topology.Record, patience bool) (waits bool, err error) {
+	o := wish(path, r)
 	n, exists := c.tree.get(path)
-	if exists && n.wanted && n.hash == o.hash && n.mode == o.meta.Mode && n.ttl == o.meta.TTL && !c.aclDiffers(&n, o) {
+	if exists && n.wanted && c.same(&n, o) {
 		return false, nil // it does already
 	}
 	if !exists {
