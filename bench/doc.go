@@ -3,7 +3,7 @@
 // checks that both ended equal. Quote its ratios, not its seconds: both sides
 // share the machine with two API servers, and machines differ.
 //
-//	go run ./bench [-rounds 3] [-objects 5000] [-memory 10000,50000] [-only cold,bucket,recover,lag,resync,history,memory,zookeeper]
+//	go run ./bench [-rounds 3] [-objects 5000] [-memory 10000,50000] [-only cold,bucket,recover,lag,resync,history,memory,zookeeper] [-trees '20 ms']
 //
 // The rows:
 //
@@ -32,10 +32,10 @@
 //     ("bare creations", which leaves out that a copy has to read its source) and
 //     once after reading the source ("bare copy"); how many times as fast it is as
 //     zk-shell's recursive cp; and a run that finds nothing to do over reading both
-//     trees once. One would look for a comparison with zkcopy first
-//     (github.com/ksprojects/zkcopy), but no package registry has it: Maven Central
-//     knows no com.github.ksprojects:zkcopy, PyPI, npm, crates.io and the Go proxy
-//     have no port of it. zk-shell is what PyPI has. It asks for one node after the
-//     other, so it is no substitute: zkcopy has many requests in flight.
+//     trees once. The bare clients are the ordinary library, which cannot read many
+//     nodes with one request. There is no row for zkcopy
+//     (github.com/ksprojects/zkcopy): Maven Central has no com.github.ksprojects:zkcopy.
+//     zk-shell is what PyPI has; it asks for one node after the other, so it is no
+//     substitute: zkcopy has many requests in flight.
 //   - memory: anonymous resident memory (RssAnon) with 50,000 objects over 10,000.
 package main

@@ -18,6 +18,7 @@ type options struct {
 	rounds, objects int
 	memory          []int
 	only            []string
+	trees           string
 }
 
 func main() {
@@ -35,6 +36,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each comparison, alternating")
 	flag.IntVar(&o.objects, "objects", 5000, "ConfigMaps of 1 KiB for the cold convergence")
 	flag.StringVar(&memory, "memory", "10000,50000", "object counts to compare memory at")
+	flag.StringVar(&o.trees, "trees", "", "of zookeeper, only the trees whose name contains this")
 	flag.StringVar(&only, "only", "cold,bucket,recover,lag,resync,history,memory,zookeeper", "which rows")
 	flag.Parse()
 	for n := range strings.SplitSeq(memory, ",") {
