@@ -56,6 +56,29 @@ func TestCompacted(t *testing.T) {
 	e.equal()
 }
 
+// Between two copies nobody watched: the log says so of each such time, also when it
+// has been compacted.
+func TestGapsAreKept(t *testing.T) {
+	e := newEnv(t)
+	e.source.put("/test", "")
+	for range 4 {
+		e.copied()
+	}
+	must(t, e.broker.Compact())
+	b, err := e.log.Bounds(t.Context(), e.o.Topics.Changes, 0)
+	must(t, err)
+	gaps := 0
+	must(t, e.log.Read(t.Context(), e.o.Topics.Changes, 0, b.Start, b.End, func(k *kgo.Record) error {
+		if r, err := topology.Decode(k); err == nil && r.Kind == topology.Gap {
+			gaps++
+		}
+		return nil
+	}))
+	if gaps != 3 {
+		t.Errorf("%d gaps are in the log, want 3", gaps)
+	}
+}
+
 // A record of a newer Afterimage ends a copy with an error that says so; nothing is
 // overwritten, and nothing deleted for it.
 func TestNewerSchema(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/go-zookeeper/zk"
@@ -232,5 +233,11 @@ func (p *Producer) gap(ctx context.Context, from, to time.Time) error {
 		return nil
 	}
 	body, _ := json.Marshal(topology.GapBody{From: from, To: to}) // plain data always marshals
-	return p.append(ctx, &topology.Record{Key: topology.ControlKey(topology.Gap, ""), Kind: topology.Gap, ObservedAt: to, Body: body})
+	return p.append(ctx, &topology.Record{Key: gapKey(from), Kind: topology.Gap, ObservedAt: to, Body: body})
+}
+
+// gapKey is another for each gap, so that compaction keeps them all, and comes again
+// when one is out of the audit window: a plan leaves a gap each minute.
+func gapKey(from time.Time) string {
+	return topology.ControlKey(topology.Gap, strconv.FormatInt(from.UnixMilli()%topology.DefaultAuditWindow.Milliseconds(), 10))
 }
