@@ -60,6 +60,25 @@ type GapBody struct {
 	To   time.Time `json:"to"`
 }
 
+// OutcomeBody is the body of a record in outcomes: what was applied to an object or a
+// node, when, with which result. A delete that succeeded may have none, so that
+// compaction lets go of the key; its result is in the header "reason".
+type OutcomeBody struct {
+	Op     Op     `json:"op"`
+	Result string `json:"result"`
+	// Version of the state that was applied.
+	Version string `json:"version,omitempty"`
+	// DestinationUID and DestinationRV of the object after the write.
+	DestinationUID string `json:"destinationUID,omitempty"`
+	DestinationRV  string `json:"destinationRV,omitempty"`
+	// Reason and Message of a failure.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Term of the fence of the recovery that it is of.
+	Term int64     `json:"term,omitempty"`
+	At   time.Time `json:"at"`
+}
+
 // Subject names a resource in the keys of control records:
 // <group|core>/<version>/<resource>.
 func Subject(gvr schema.GroupVersionResource) string {

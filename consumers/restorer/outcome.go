@@ -10,20 +10,6 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// outcome is the body of a recovery's record in outcomes; it reads like those of
-// the synchronizer.
-type outcome struct {
-	Op             topology.Op `json:"op"`
-	Result         Action      `json:"result"`
-	Version        string      `json:"version,omitempty"`
-	DestinationUID string      `json:"destinationUID,omitempty"`
-	Reason         string      `json:"reason,omitempty"`
-	Message        string      `json:"message,omitempty"`
-	// Term of the recovery's fence.
-	Term int64     `json:"term,omitempty"`
-	At   time.Time `json:"at"`
-}
-
 // noteWithin is how long the log may take for the results: the recovery is done.
 const noteWithin = 30 * time.Second
 
@@ -54,7 +40,7 @@ func (r *Restorer) append(ctx context.Context) error {
 			continue
 		}
 		e := r.live.get(key)
-		o := outcome{Op: topology.Update, Result: res.Action, Reason: res.Reason, Message: res.Message, Term: r.term, At: now}
+		o := topology.OutcomeBody{Op: topology.Update, Result: string(res.Action), Reason: res.Reason, Message: res.Message, Term: r.term, At: now}
 		rec := topology.Record{Key: key, Kind: topology.Object, Op: topology.Update, Writer: r.Outcomes.Writer, Reason: string(res.Action)}
 		if res.Action == Deleted {
 			o.Op, rec.Op = topology.Delete, topology.Delete

@@ -16,7 +16,7 @@ import (
 // result of a job: what to remember, and what to note in outcomes.
 type result struct {
 	change  *change
-	outcome *Outcome
+	outcome *topology.OutcomeBody
 	// lost: the effect is not known to be logged; the position stays before it.
 	lost bool
 }
@@ -192,7 +192,7 @@ func (a *attempt) remember(r Result) result {
 	}
 	res := result{change: &change{entry: &e, release: true}}
 	if r == Unchanged && (!a.known || !has(a.e, markForeign)) {
-		res.outcome = &Outcome{Result: r, DestinationUID: e.DestinationUID, DestinationRV: e.DestinationRV}
+		res.outcome = &topology.OutcomeBody{Result: string(r), DestinationUID: e.DestinationUID, DestinationRV: e.DestinationRV}
 	}
 	return res
 }
@@ -221,7 +221,7 @@ func (a *attempt) gone(r Result) result {
 	}
 	res := result{change: &change{entry: &e, release: true}}
 	if a.known && !a.e.Deleted || a.live != nil || a.q != nil {
-		res.outcome = &Outcome{Result: r}
+		res.outcome = &topology.OutcomeBody{Result: string(r)}
 	}
 	return res
 }
@@ -254,6 +254,6 @@ func (a *attempt) written(r Result, live *owned.Object) result {
 	a.s.log(slog.LevelInfo, done, a.w, m.UID, m.ResourceVersion)
 	return result{
 		change:  &change{entry: &e, release: true},
-		outcome: &Outcome{Result: r, DestinationUID: m.UID, DestinationRV: m.ResourceVersion},
+		outcome: &topology.OutcomeBody{Result: string(r), DestinationUID: m.UID, DestinationRV: m.ResourceVersion},
 	}
 }

@@ -423,10 +423,10 @@ func TestOutcomeBodies(t *testing.T) {
 	if len(all) != 1 {
 		t.Fatalf("%d outcomes", len(all))
 	}
-	var o Outcome
+	var o topology.OutcomeBody
 	must(t, json.Unmarshal(all[0].Body, &o))
 	live := e.get(e.key("a"))
-	if o.Result != Created || o.DestinationUID != field(live, "metadata", "uid") || o.DestinationRV != field(live, "metadata", "resourceVersion") ||
+	if o.Result != string(Created) || o.DestinationUID != field(live, "metadata", "uid") || o.DestinationRV != field(live, "metadata", "resourceVersion") ||
 		o.Version != all[0].Version.String() || time.Since(o.At) > time.Minute {
 		t.Errorf("outcome: %+v", o)
 	}

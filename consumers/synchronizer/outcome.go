@@ -10,23 +10,6 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// Outcome is the body of an object's record in outcomes: what was applied, when,
-// with which result. The record of a delete that succeeded has no body (so that
-// compaction lets go of the key); its result is in the header "reason".
-type Outcome struct {
-	Op     topology.Op `json:"op"`
-	Result Result      `json:"result"`
-	// Version of the desired state.
-	Version string `json:"version"`
-	// DestinationUID and DestinationRV of the object after the write.
-	DestinationUID string `json:"destinationUID,omitempty"`
-	DestinationRV  string `json:"destinationRV,omitempty"`
-	// Reason and Message of a failure.
-	Reason  string    `json:"reason,omitempty"`
-	Message string    `json:"message,omitempty"`
-	At      time.Time `json:"at"`
-}
-
 // Result of an application.
 type Result string
 
@@ -49,13 +32,13 @@ const (
 )
 
 // record of an outcome.
-func (s *Synchronizer) outcomeOf(w *want, o Outcome) *topology.Record {
+func (s *Synchronizer) outcomeOf(w *want, o topology.OutcomeBody) *topology.Record {
 	o.Op, o.Version, o.At = w.op, w.version.String(), time.Now().UTC()
 	r := &topology.Record{
 		Key: w.keyText, Kind: topology.Object, Op: w.op, Version: w.version, UID: w.uid,
-		ObservedAt: w.observed, Hash: w.hash, Writer: s.Incarnation, Reason: string(o.Result), Entry: w.entry,
+		ObservedAt: w.observed, Hash: w.hash, Writer: s.Incarnation, Reason: o.Result, Entry: w.entry,
 	}
-	if o.Result == Deleted {
+	if o.Result == string(Deleted) {
 		return r
 	}
 	r.Body, _ = json.Marshal(o) // plain data always marshals

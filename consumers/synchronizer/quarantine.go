@@ -40,7 +40,7 @@ func (a *attempt) fail(reason, message string, err error) result {
 	r := result{change: &change{quarantine: &q}}
 	if news {
 		a.sayFailure(reason, message, err)
-		r.outcome = &Outcome{Result: Failed, Reason: reason, Message: message, DestinationUID: a.e.DestinationUID}
+		r.outcome = &topology.OutcomeBody{Result: string(Failed), Reason: reason, Message: message, DestinationUID: a.e.DestinationUID}
 	}
 	return r
 }

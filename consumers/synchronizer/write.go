@@ -155,8 +155,8 @@ func (a *attempt) immutable(ctx context.Context, pre owned.Precondition, fields 
 		return 0, result{}, &opError{logging.ErrDeletingObject, err}
 	}
 	next, res, err := a.create(ctx)
-	if res.outcome != nil && res.outcome.Result == Created {
-		res.outcome.Result = Recreated
+	if res.outcome != nil && res.outcome.Result == string(Created) {
+		res.outcome.Result = string(Recreated)
 	}
 	return next, res, err
 }

@@ -71,7 +71,7 @@ func (s *Synchronizer) undo(ctx context.Context, p *partition, w *want, r kube.R
 	s.gate.leave()
 	if err == nil {
 		s.log(slog.LevelWarn, "a create that came after the delete was undone", last, m.UID, m.ResourceVersion)
-		rec := s.outcomeOf(last, Outcome{Result: Undone, DestinationUID: m.UID}).Encode(s.Topics.Outcomes, p.id.Number)
+		rec := s.outcomeOf(last, topology.OutcomeBody{Result: string(Undone), DestinationUID: m.UID}).Encode(s.Topics.Outcomes, p.id.Number)
 		_ = s.writer.AppendSync(ctx, rec) // the delete counts; its note is a courtesy
 	}
 	return err

@@ -11,23 +11,12 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// outcome is the body of a node's record in outcomes; it reads like those of the
-// synchronizer.
-type outcome struct {
-	Op      topology.Op `json:"op"`
-	Result  Result      `json:"result"`
-	Version string      `json:"version,omitempty"`
-	Reason  string      `json:"reason,omitempty"`
-	Message string      `json:"message,omitempty"`
-	At      time.Time   `json:"at"`
-}
-
 // note appends what became of a node to outcomes, for audit.
 func (c *Consumer) note(o *op, res Result, f *Failure) {
 	if c.Writer == nil {
 		return
 	}
-	body := outcome{Op: o.Kind, Result: res, At: time.Now().UTC()}
+	body := topology.OutcomeBody{Op: o.Kind, Result: string(res), At: time.Now().UTC()}
 	rec := topology.Record{Key: keyOf(o.Path), Kind: topology.Object, Op: o.Kind, Hash: o.hash, Version: o.version, ObservedAt: o.observed, Writer: c.Incarnation, Reason: string(res)}
 	if !o.version.IsZero() {
 		body.Version = o.version.String()
