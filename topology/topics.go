@@ -32,10 +32,20 @@ func TopicsFor(namespace, name string) Topics {
 	base := "afterimage." + namespace + "." + name
 	if len(base)+len(".outcomes") > maxTopicName {
 		sum := sha256.Sum256([]byte(namespace + "/" + name))
-		base = "afterimage." + namespace + "." + hex.EncodeToString(sum[:16])
+		hash := hex.EncodeToString(sum[:hashBytes])
+		if ofNodes(name) {
+			hash = nodeTopics + hash // so that it can still be told
+		}
+		base = "afterimage." + namespace + "." + hash
 	}
 	return Topics{Changes: base + ".changes", Desired: base + ".desired", Outcomes: base + ".outcomes", Requests: base + ".requests"}
 }
+
+// hashBytes of the hash of a name that was too long, and treeBytes of that of a tree.
+const (
+	hashBytes = 16
+	treeBytes = 4
+)
 
 // Consumer groups of a LiveSynchronization.
 func GroupFor(namespace, name, component string) string {
@@ -68,18 +78,23 @@ func TopicsOf(changes string) (t Topics, namespace, name string, ok bool) {
 // on their way, so Desired and Requests are not used.
 func NodeTopics(namespace, source, destination, root string) Topics {
 	sum := sha256.Sum256([]byte(source + "/" + destination + root))
-	return TopicsFor(namespace, nodeTopics+source+"."+destination+"."+hex.EncodeToString(sum[:4]))
+	return TopicsFor(namespace, nodeTopics+source+"."+destination+"."+hex.EncodeToString(sum[:treeBytes]))
 }
 
 // nodeTopics is what the name in NodeTopics begins with.
 const nodeTopics = "zookeeper."
 
-// OfNodes tells topics of NodeTopics, as far as a name that was too long and is a
-// hash shows it.
+// OfNodes tells topics of NodeTopics.
 func (t Topics) OfNodes() bool {
 	_, _, name, ok := TopicsOf(t.Changes)
-	parts := strings.Split(name, ".")
-	last := parts[len(parts)-1]
-	_, err := hex.DecodeString(last)
-	return ok && strings.HasPrefix(name, nodeTopics) && len(parts) >= 4 && len(last) == 8 && err == nil
+	return ok && ofNodes(name)
+}
+
+// ofNodes tells a name that NodeTopics makes: with two Databases and the hash of the
+// tree, or with one hash where that would be too long.
+func ofNodes(name string) bool {
+	rest, ok := strings.CutPrefix(name, nodeTopics)
+	parts := strings.Split(rest, ".")
+	hash, err := hex.DecodeString(parts[len(parts)-1])
+	return ok && err == nil && (len(parts) == 1 && len(hash) == hashBytes || len(parts) >= 3 && len(hash) == treeBytes)
 }

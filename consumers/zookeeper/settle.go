@@ -7,6 +7,7 @@ import (
 	"github.com/go-zookeeper/zk"
 
 	"github.com/afterimage-dr/afterimage/internal/ensemble"
+	"github.com/afterimage-dr/afterimage/internal/failpoint"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -147,15 +148,20 @@ func (o *op) result() Result {
 	return Updated
 }
 
-func (c *Consumer) request(o *op) error {
+func (c *Consumer) request(o *op) (err error) {
+	failpoint.Hit("zookeeper/before-write")
 	switch o.Kind {
 	case topology.Create:
-		return c.Destination.Create(o.Path, o.Data, o.meta, o.ACL)
+		err = c.Destination.Create(o.Path, o.Data, o.meta, o.ACL)
 	case topology.Update:
-		_, err := c.Destination.Set(o.Path, o.Data, o.Version)
-		return err
+		_, err = c.Destination.Set(o.Path, o.Data, o.Version)
+	default:
+		err = c.Destination.Delete(o.Path, o.Version)
 	}
-	return c.Destination.Delete(o.Path, o.Version)
+	if err == nil {
+		failpoint.Hit("zookeeper/after-write")
+	}
+	return err
 }
 
 // look reads a node and makes the request what it takes now; done says that it takes

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/afterimage-dr/afterimage/internal/ensemble"
+	"github.com/afterimage-dr/afterimage/internal/failpoint"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
@@ -313,9 +314,11 @@ func (w *writer) run(ops []*op) error {
 		if len(ops) == 1 {
 			return w.c.conclude(ops[0], !ops[0].unsure)
 		}
+		failpoint.Hit("zookeeper/before-write")
 		failed, err := w.c.Destination.Multi(requests(ops))
 		switch {
 		case err == nil:
+			failpoint.Hit("zookeeper/after-write")
 			w.done(weight(ops))
 			for _, o := range ops {
 				w.c.succeeded(o)

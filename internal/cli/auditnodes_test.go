@@ -17,13 +17,18 @@ import (
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// logged-nodes DIR NAMESPACE makes a data directory with the log of the tree /test,
-// copied from the Database source to destination, as its copies leave it.
+// logged-nodes DIR NAMESPACE [SOURCE] makes a data directory with the log of the tree
+// /test, copied from that Database (source) to destination, as its copies leave it.
 func loggedNodes(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) != 2 {
-		ts.Fatalf("usage: logged-nodes DIR NAMESPACE")
+	source := "source"
+	switch len(args) {
+	case 2:
+	case 3:
+		source = args[2]
+	default:
+		ts.Fatalf("usage: logged-nodes DIR NAMESPACE [SOURCE]")
 	}
-	topics := topology.NodeTopics(args[1], "source", "destination", "/test")
+	topics := topology.NodeTopics(args[1], source, "destination", "/test")
 	put, done := madeLog(ts, args[0], []string{topics.Changes, topics.Outcomes}, 1)
 	defer done()
 	zxid := 0

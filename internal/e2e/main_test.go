@@ -39,8 +39,10 @@ func TestMain(m *testing.M) {
 			}
 		}
 	}
-	if err := stopBroker(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	for _, stop := range []func() error{stopBroker, stopEnsembles} {
+		if err := stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
 	}
 	if program.path != "" {
 		_ = os.RemoveAll(filepath.Dir(program.path))

@@ -206,7 +206,11 @@ func (r *rig) stopped() error {
 	if r.cmd == nil {
 		return errors.New("not running")
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.cmd.Process.Pid))
+	return stoppedProcess(r.cmd)
+}
+
+func stoppedProcess(cmd *exec.Cmd) error {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
 	if err != nil {
 		return err
 	}

@@ -62,8 +62,9 @@ func overlap(a, b *ensemble.Options, rootA, rootB string) bool {
 }
 
 // shareTrees refuses a LiveSynchronization and another that write the same nodes:
-// each would undo what the other does. The same configuration twice is none of
-// that: a plan beside a LiveSynchronization compares what that one writes.
+// each would undo what the other does, and where both copy the same tree, the runs of
+// the other would never get their turn. Suspended ones count: a suspended
+// LiveSynchronization works on its tree all the same, and a plan may be resumed.
 func (c *checker) shareTrees() Errors {
 	var errs Errors
 	var writers []*item
@@ -95,21 +96,19 @@ func (c *checker) collision(it, other *item) string {
 		return ""
 	}
 	bothLive := it.live != nil && other.live != nil
-	if overlap(target, theirTarget, root, theirRoot) && (bothLive || !mine.sameTrees(theirs)) {
-		return fmt.Sprintf("%s %s (%s) writes to %s in the same ensemble: expected trees that do not overlap, since each would undo what the other does; a Synchronization or SynchronizationPlan beside a LiveSynchronization may have exactly its sourceName, destinationName and rootPath",
-			other.kind, other.key, other.file, treeOf(theirTarget, theirRoot))
+	if overlap(target, theirTarget, root, theirRoot) {
+		why := "since each would undo what the other does"
+		if !bothLive {
+			why = "since the LiveSynchronization works on its nodes all the time; to copy them once, run \"afterimage sync\" with its name while it does not run"
+		}
+		return fmt.Sprintf("%s %s (%s) writes to %s in the same ensemble: expected trees that do not overlap, %s",
+			other.kind, other.key, other.file, treeOf(theirTarget, theirRoot), why)
 	}
 	source, theirSource := c.ensembles[mine.asset(mine.config.SourceName)], c.ensembles[theirs.asset(theirs.config.SourceName)]
 	if bothLive && source != nil && theirSource != nil && overlap(target, theirSource, root, theirRoot) && overlap(source, theirTarget, root, theirRoot) {
 		return fmt.Sprintf("%s %s (%s) synchronizes the same nodes in the other direction: expected one direction, since changes would go in circles", other.kind, other.key, other.file)
 	}
 	return ""
-}
-
-// sameTrees tells whether two copy the same tree from the same place to the same.
-func (a *automation) sameTrees(b *automation) bool {
-	return a.namespace == b.namespace && a.config.SourceName == b.config.SourceName &&
-		a.config.DestinationName == b.config.DestinationName && a.config.Root() == b.config.Root()
 }
 
 // asset is the key of an asset that the automation names.

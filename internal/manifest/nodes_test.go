@@ -145,6 +145,11 @@ func zkOnce(name, source, destination, root string) string {
 	return strings.Replace(zkLive(name, source, destination, root), "LiveSynchronization", "Synchronization", 1)
 }
 
+// zkPlan is a manifest of a SynchronizationPlan.
+func zkPlan(name, source, destination, root string) string {
+	return "apiVersion: automation.astronetes.io/v1alpha1\nkind: SynchronizationPlan\nmetadata: {name: " + name + "}\nspec: {schedule: '@daily', template: {spec: {plugin: zookeeper-to-zookeeper-nodes, config: {sourceName: " + source + ", destinationName: " + destination + ", rootPath: " + root + "}}}}\n"
+}
+
 const (
 	zkA        = "Database default/zk-a"
 	zkB        = "Zookeeper default/zk-b"
@@ -245,11 +250,15 @@ var badNodes = map[string]bad{
 	"one ensemble and a tree in a tree":  {file: and(zkDatabase("c", "'b-0.example:2181'", "/x"), zkOnce("self", "zk-b", "c", "/x")), object: "Synchronization default/self", field: "spec.config.destinationName", want: "lead to the same tree of the same ensemble, b-0.example:2181/x/x"},
 
 	// together
-	"two live ones in a tree":        {file: and(zkLive("other", "zk-a", "zk-b", "/live")), object: other, field: "spec.config.rootPath", want: "writes to /live/config in the same ensemble: expected trees that do not overlap, since each would undo what the other does; a Synchronization or SynchronizationPlan beside a LiveSynchronization may have exactly its sourceName, destinationName and rootPath"},
+	"two live ones in a tree":        {file: and(zkLive("other", "zk-a", "zk-b", "/live")), object: other, field: "spec.config.rootPath", want: "writes to /live/config in the same ensemble: expected trees that do not overlap, since each would undo what the other does"},
 	"two live ones of the same":      {file: and(zkLive("other", "zk-a", "zk-b", "/live/config")), object: other, field: "spec.config.rootPath", want: "LiveSynchronization default/nodes ("},
 	"a run in a live tree":           {file: and(zkOnce("within", "zk-a", "zk-b", "/live/config/deep")), object: "Synchronization default/within", field: "spec.config.rootPath", want: "LiveSynchronization default/nodes ("},
 	"a plan around a live tree":      {file: nodes("rootPath: /hourly", "rootPath: /"), object: liveNodes, field: "spec.config.rootPath", want: "SynchronizationPlan default/hourly ("},
 	"a run by another way to a tree": {file: and(zkDatabase("c", "'b-0.example:2181'", "/live"), zkOnce("within", "zk-a", "c", "/config")), object: "Synchronization default/within", field: "spec.config.rootPath", want: "LiveSynchronization default/nodes ("},
+	"a run of a live tree":           {file: and(zkOnce("same", "zk-a", "zk-b", "/live/config")), object: "Synchronization default/same", field: "spec.config.rootPath", want: "writes to /live/config in the same ensemble: expected trees that do not overlap, since the LiveSynchronization works on its nodes all the time; to copy them once, run \"afterimage sync\" with its name while it does not run"},
+	"a plan of a live tree":          {file: nodes("rootPath: /hourly", "rootPath: /live/config"), object: liveNodes, field: "spec.config.rootPath", want: "SynchronizationPlan default/hourly ("},
+	"a plan after its live tree":     {file: and(zkPlan("after", "zk-a", "zk-b", "/live/config")), object: "SynchronizationPlan default/after", field: planConfig + ".rootPath", want: "LiveSynchronization default/nodes ("},
+	"a run of a suspended live tree": {file: and(strings.Replace(zkLive("rests", "zk-a", "zk-b", "/rests"), "spec: {", "spec: {suspend: true, ", 1), zkOnce("same", "zk-a", "zk-b", "/rests")), object: "Synchronization default/same", field: "spec.config.rootPath", want: "LiveSynchronization default/rests ("},
 	"two live ones in a circle":      {file: and(strings.Replace(zkDatabase("a", "'a-0.example:2181'", "/prod"), "name: a}", "name: a}", 1), zkLive("other", "zk-b", "a", "/live")), object: other, field: "spec.config.rootPath", want: "synchronizes the same nodes in the other direction: expected one direction, since changes would go in circles"},
 
 	// Synchronizations
@@ -292,7 +301,10 @@ var badNodes = map[string]bad{
 func TestGoodNodesLoad(t *testing.T) {
 	cases := map[string]struct{ reason, text string }{
 		"as they are":                    {"nothing is wrong", goodNodes},
-		"a plan of what is live":         {"it compares what the live one writes", nodes("rootPath: /hourly", "rootPath: /live/config")},
+		"a plan beside a live tree":      {"its tree is another of the same ensembles", nodes("rootPath: /hourly", "rootPath: /live/other")},
+		"a plan of the same source":      {"it writes to another ensemble", and(zkDatabase("c", "'c-0.example:2181'", "/"), zkOnce("copy", "zk-a", "c", "/live/config"))},
+		"a plan of a live destination":   {"what is live is only read", and(zkDatabase("c", "'c-0.example:2181'", "/"), zkPlan("copy", "zk-b", "c", "/live/config"))},
+		"a live one of a destination":    {"it takes what the plan writes elsewhere", and(zkDatabase("c", "'c-0.example:2181'", "/"), zkLive("onwards", "zk-b", "c", "/hourly"))},
 		"runs in one tree":               {"runs end, and say what they did", nodes("rootPath: /hourly", "rootPath: /once/deep")},
 		"siblings of one prefix":         {"/live/config-2 is not below /live/config", and(zkLive("other", "zk-a", "zk-b", "/live/config-2"))},
 		"one ensemble, two trees":        {"they do not overlap", and(zkDatabase("c", "'b-0.example:2181'", "/c"), zkOnce("copy", "zk-b", "c", "/x"))},

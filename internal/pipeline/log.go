@@ -127,7 +127,7 @@ func (a *LogAccess) embedded(path string, create bool) (dial stream.Dial, err er
 			return dial, err
 		}
 		if !exists(at) {
-			return dial, fmt.Errorf("data directory %s is held by an afterimage that offers no embedded log: if it uses brokers, name them with --brokers; if it is just starting, try again", path)
+			return dial, fmt.Errorf("data directory %s is held by an afterimage that offers no embedded log: if it uses brokers, name them with --brokers; if it is just starting, or is another command such as sync, try again", path)
 		}
 		return stream.Socket(at), nil
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/afterimage-dr/afterimage/internal/breaker"
 	"github.com/afterimage-dr/afterimage/internal/ensemble"
+	"github.com/afterimage-dr/afterimage/internal/failpoint"
 	"github.com/afterimage-dr/afterimage/internal/stream"
 	"github.com/afterimage-dr/afterimage/topology"
 )
@@ -207,6 +208,7 @@ func (p *Producer) append(ctx context.Context, rec *topology.Record) error {
 		return err
 	}
 	rec.Writer = p.Incarnation
+	failpoint.Hit("zookeeper/before-append")
 	p.Writer.Append(ctx, rec.Encode(p.Changes, 0), func(_ *kgo.Record, err error) {
 		if err != nil {
 			p.mu.Lock()
@@ -214,6 +216,7 @@ func (p *Producer) append(ctx context.Context, rec *topology.Record) error {
 			p.mu.Unlock()
 			return
 		}
+		failpoint.Hit("zookeeper/after-append")
 		if rec.Kind == topology.Object {
 			p.appended.Add(1)
 		}

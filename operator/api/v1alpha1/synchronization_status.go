@@ -45,9 +45,11 @@ type SynchronizationResult struct {
 	Deleted int64 `json:"deleted"`
 	// Unchanged: they were as they must be already.
 	Unchanged int64 `json:"unchanged"`
-	// Skipped: they are excluded, or somebody else's.
+	// Skipped: the configuration leaves them out, or they are gone in the source and
+	// stay at the destination, because it says so or because they are somebody else's.
 	Skipped int64 `json:"skipped"`
-	// Failed: they are not as they must be.
+	// Failed: they are not as they must be. An object of somebody else that has the
+	// name of one of the source is left alone, and is one of these.
 	Failed int64 `json:"failed"`
 }
 
