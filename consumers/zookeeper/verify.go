@@ -29,13 +29,13 @@ func (c *Consumer) verify(ctx context.Context) error {
 	for len(todo) > 0 && ctx.Err() == nil {
 		some := todo[:min(reader.Most(), len(todo))]
 		todo = todo[len(some):]
-		g.Go(func() error { return c.readBack(ctx, reader, some, written) })
+		g.Go(func() error { return c.readBack(reader, some, written) })
 	}
 	return errors.Join(g.Wait(), ctx.Err())
 }
 
-func (c *Consumer) readBack(ctx context.Context, reader *ensemble.Reader, paths []string, written map[string]bool) error {
-	reads, err := reader.Read(ctx, paths)
+func (c *Consumer) readBack(reader *ensemble.Reader, paths []string, written map[string]bool) error {
+	reads, err := reader.Read(paths)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package ensemble
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -43,14 +42,14 @@ type ReadOptions struct {
 	Children bool
 }
 
-// InFlight is how many calls of Reader.Read keep a connection of 20 ms busy, and stay
-// below the thousand requests at which servers begin to throttle a client.
-const InFlight = 16
+// InFlight is how many calls of Reader.Read there should be at a time.
+const InFlight = 8
 
 const (
-	// mostPaths of one request: their data is in the server's memory at once, with a
-	// MiB each at worst.
-	mostPaths = 128
+	// mostPaths of one request. Nobody knows how large nodes are before they are read,
+	// and a server keeps its answers in memory until they are taken: if they turn out to
+	// have a MiB each, it is as with DefaultInFlight requests for one.
+	mostPaths = DefaultInFlight / InFlight
 	// mostAnswer is what an answer should weigh.
 	mostAnswer = 512 << 10
 	// fewPaths are not worth a connection.
@@ -59,7 +58,8 @@ const (
 	atOnce = DefaultInFlight / InFlight
 )
 
-// DefaultInFlight requests at a time.
+// DefaultInFlight requests at a time keep a connection of 20 ms busy, and stay below the
+// thousand at which servers begin to throttle a client.
 const DefaultInFlight = 512
 
 // NewReader makes one for a stretch of reading.
@@ -82,8 +82,8 @@ func (r *Reader) Most() int {
 
 // Read reads nodes. An error ends the stretch; what the servers refuse is in the
 // answers.
-func (r *Reader) Read(ctx context.Context, paths []string) ([]Read, error) {
-	if b := r.connection(ctx, len(paths)); b != nil {
+func (r *Reader) Read(paths []string) ([]Read, error) {
+	if b := r.connection(len(paths)); b != nil {
 		out, err := b.read(paths, r.o.Children)
 		if err == nil {
 			r.weighed(out)
@@ -114,7 +114,7 @@ func (r *Reader) log(err error) {
 }
 
 // connection is nil where nodes are to be read one by one.
-func (r *Reader) connection(ctx context.Context, paths int) *bulk {
+func (r *Reader) connection(paths int) *bulk {
 	if r.o.Watch {
 		return nil
 	}
@@ -123,7 +123,7 @@ func (r *Reader) connection(ctx context.Context, paths int) *bulk {
 	if r.bulk != nil || paths < fewPaths {
 		return r.bulk
 	}
-	b, err := r.c.bulk.open(ctx, r.c)
+	b, err := r.c.bulk.open(r.c)
 	if err == nil {
 		if err = b.sync(); err != nil {
 			r.c.bulk.failed(b, err)
@@ -240,7 +240,7 @@ func (h *bulkHolder) mayOpen() bool {
 func (h *bulkHolder) may() bool { return !h.closed && !h.never && !time.Now().Before(h.after) }
 
 // open returns the connection.
-func (h *bulkHolder) open(ctx context.Context, c *Client) (*bulk, error) {
+func (h *bulkHolder) open(c *Client) (*bulk, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.now != nil {
@@ -249,7 +249,7 @@ func (h *bulkHolder) open(ctx context.Context, c *Client) (*bulk, error) {
 	if !h.may() {
 		return nil, errNoBulk
 	}
-	b, err := c.dialBulk(ctx)
+	b, err := c.dialBulk()
 	if err != nil {
 		h.after = time.Now().Add(bulkAgain)
 		return nil, err
@@ -260,6 +260,9 @@ func (h *bulkHolder) open(ctx context.Context, c *Client) (*bulk, error) {
 
 // failed takes a connection out of use.
 func (h *bulkHolder) failed(b *bulk, err error) {
+	if errors.Is(err, errNoBulk) {
+		b.close()
+	}
 	b.end(err)
 	h.mu.Lock()
 	defer h.mu.Unlock()

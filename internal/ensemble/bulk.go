@@ -2,14 +2,12 @@ package ensemble
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -45,41 +43,29 @@ var errNoBulk = errors.New("the servers do not read many nodes with one request"
 // of it, as far as their sizes can be foreseen.
 const largestAnswer = 256 << 20
 
-// dialBulk begins a session with one of the servers, the named one first.
-func (c *Client) dialBulk(ctx context.Context) (*bulk, error) {
-	servers := slices.Clone(c.o.Servers)
-	rand.Shuffle(len(servers), func(i, j int) { servers[i], servers[j] = servers[j], servers[i] })
-	if now := c.conn.Server(); now != "" { // it answers
-		servers = slices.Insert(servers, 0, now)
-	}
-	var errs []error
-	for _, server := range servers {
-		b, err := c.dialBulkTo(server)
-		if err == nil || ctx.Err() != nil {
-			return b, err
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
-}
+// bulkWithin is how long a connection may take to be there.
+const bulkWithin = 5 * time.Second
 
-func (c *Client) dialBulkTo(server string) (_ *bulk, err error) {
-	timeout := c.sessionTimeout()
-	conn, err := dialer(c.o.TLS, timeout)("tcp", server, timeout)
+// dialBulk begins a session with the server that answers now, if one does.
+func (c *Client) dialBulk() (_ *bulk, err error) {
+	server := c.conn.Server()
+	if server == "" {
+		server = c.o.Servers[rand.N(len(c.o.Servers))] //nolint:gosec // no secret: it spreads clients
+	}
+	conn, err := dialer(c.o.TLS, c.sessionTimeout())("tcp", server, bulkWithin)
 	if err != nil {
 		return nil, err
 	}
-	b := &bulk{conn: conn, timeout: timeout, path: c.path}
+	b := &bulk{conn: conn, timeout: c.sessionTimeout(), path: c.path}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, conn.Close())
+			b.end(err)
 		}
 	}()
 	if err := b.begin(); err != nil {
 		return nil, err
 	}
-	in := bufio.NewReader(steady{conn, b.timeout})
-	go b.receive(in)
+	go b.receive(bufio.NewReader(steady{conn, b.timeout}))
 	go b.ping()
 	if c.o.Username != "" {
 		r := newRequest(xidAuth, opAuth).int32(0).string("digest").string(c.o.Username + ":" + c.o.Password)
@@ -92,7 +78,7 @@ func (c *Client) dialBulkTo(server string) (_ *bulk, err error) {
 
 // begin is the exchange that a connection starts with.
 func (b *bulk) begin() error {
-	if err := b.conn.SetDeadline(time.Now().Add(b.timeout)); err != nil {
+	if err := b.conn.SetDeadline(time.Now().Add(bulkWithin)); err != nil {
 		return err
 	}
 	ms := int32(b.timeout.Milliseconds()) //nolint:gosec // a session's timeout

@@ -3,12 +3,9 @@ package ensemble
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -200,77 +197,18 @@ func TestDamagedAnswers(t *testing.T) {
 }
 
 // Servers that do not know the request are not asked again; their nodes are read one
-// by one. It is a fake, but for what it relays: no server before 3.6 is started here.
+// by one.
 func TestServersWithoutMultiRead(t *testing.T) {
-	server := testenv.StartZooKeeper(t)
-	conn := bare(t, server.Addr())
-	tree(t, conn, "/tree")
-	want := walk(t, dial(t, Options{Servers: []string{server.Addr()}}), "/tree", ReadOptions{})
-	old := startOld(t, server.Addr())
-	c := dial(t, Options{Servers: []string{old.Addr().String()}})
-	walk(t, c, "/tree", ReadOptions{}).equal(t, "an old server", want)
+	server := testenv.StartZooKeeper(t, testenv.WithOldZooKeeper())
+	tree(t, bare(t, server.Addr()), "/tree")
+	c := dial(t, Options{Servers: []string{server.Addr()}})
+	got := walk(t, c, "/tree", ReadOptions{})
+	walk(t, c, "/tree", ReadOptions{Watch: true}).equal(t, "one by one", got)
 	if !c.bulk.never || c.bulk.now != nil {
 		t.Error("it is asked again")
 	}
-}
-
-// startOld relays what a server is asked, but answers each multiRead with
-// UNIMPLEMENTED.
-func startOld(t *testing.T, upstream string) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go relay(client, upstream)
-		}
-	}()
-	return l
-}
-
-func relay(client net.Conn, upstream string) {
-	defer client.Close()
-	server, err := net.Dial("tcp", upstream)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	var mu sync.Mutex
-	write := func(packet []byte) error {
-		mu.Lock()
-		defer mu.Unlock()
-		_, err := client.Write(packet)
-		return err
-	}
-	go func() {
-		defer client.Close()
-		for {
-			packet, err := readPacket(server)
-			if err != nil || write(append(request(nil).int32(int32(len(packet))), packet...)) != nil { //nolint:gosec // small
-				return
-			}
-		}
-	}()
-	for {
-		packet, err := readPacket(client)
-		if err != nil {
-			return
-		}
-		if len(packet) > 8 && binary.BigEndian.Uint32(packet[4:]) == opMultiRead {
-			refusal := request(nil).int32(0).int32(int32(binary.BigEndian.Uint32(packet))).int64(0).int32(-6) //nolint:gosec // bits
-			if write(refusal.packet()) != nil {
-				return
-			}
-			continue
-		}
-		if _, err := io.Copy(server, bytes.NewReader(append(request(nil).int32(int32(len(packet))), packet...))); err != nil { //nolint:gosec // small
-			return
-		}
+	if len(got.nodes) < 4000 || len(got.refused) != 1 {
+		t.Errorf("%d nodes, refused %q", len(got.nodes), got.refused)
 	}
 }
 

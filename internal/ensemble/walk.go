@@ -87,7 +87,7 @@ func (t *trail) work(ctx context.Context) error {
 		if len(paths) == 0 {
 			return ctx.Err()
 		}
-		err := t.nodes(ctx, paths)
+		err := t.nodes(paths)
 		if err != nil {
 			t.end()
 			return err
@@ -145,8 +145,8 @@ func (t *trail) done(n int) {
 }
 
 // nodes reads some and has each visited.
-func (t *trail) nodes(ctx context.Context, paths []string) error {
-	reads, err := t.reader.Read(ctx, paths)
+func (t *trail) nodes(paths []string) error {
+	reads, err := t.reader.Read(paths)
 	if err != nil {
 		return err
 	}

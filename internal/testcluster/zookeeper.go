@@ -17,8 +17,11 @@ import (
 	"github.com/afterimage-dr/afterimage/internal/testcert"
 )
 
-// zooKeeperScript finds or fetches Apache ZooKeeper.
-const zooKeeperScript = "bench/tools/zookeeper/zookeeper-assets.sh"
+// These find or fetch Apache ZooKeeper, and one from before multiRead.
+const (
+	zooKeeperScript    = "bench/tools/zookeeper/zookeeper-assets.sh"
+	oldZooKeeperScript = "bench/tools/zookeeper35/zookeeper35-assets.sh"
+)
 
 // ZooKeeperConfig is what a ZooKeeper server, or each of an ensemble, is started
 // with. The zero value is fine.
@@ -29,6 +32,8 @@ type ZooKeeperConfig struct {
 	// Jars is the folder of ZooKeeper's jars. Default: what the script finds or
 	// fetches.
 	Jars string
+	// Old starts ZooKeeper 3.5.
+	Old bool
 	// TLS opens a second port for clients, with a certificate of a new authority:
 	// see SecureAddr, CA and ClientCertificate.
 	TLS bool
@@ -74,7 +79,11 @@ type ZooKeeper struct {
 // only; end it with Close. About 1 s.
 func StartZooKeeper(ctx context.Context, config ZooKeeperConfig) (_ *ZooKeeper, err error) {
 	z := &ZooKeeper{config: config}
-	if z.java, err = findJava(ctx, zooKeeperScript, config.Jars, config.Progress); err != nil {
+	script := zooKeeperScript
+	if config.Old {
+		script = oldZooKeeperScript
+	}
+	if z.java, err = findJava(ctx, script, config.Jars, config.Progress); err != nil {
 		return nil, err
 	}
 	if z.config.Dir == "" {

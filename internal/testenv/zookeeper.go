@@ -43,6 +43,9 @@ func WithoutTTLNodes() ZooKeeperOption {
 	return func(o *zooKeeperOptions) { o.config.WithoutExtendedTypes = true }
 }
 
+// WithOldZooKeeper starts ZooKeeper 3.5, from before multiRead.
+func WithOldZooKeeper() ZooKeeperOption { return func(o *zooKeeperOptions) { o.config.Old = true } }
+
 // WithJuteMaxBuffer sets the largest packet, in bytes.
 func WithJuteMaxBuffer(bytes int) ZooKeeperOption {
 	return func(o *zooKeeperOptions) { o.config.JuteMaxBuffer = bytes }
