@@ -16,7 +16,7 @@ type ListedBody struct {
 	Fresh bool      `json:"fresh"`
 	At    time.Time `json:"at"`
 	// Refused znodes could not be read: nothing is said about them and what is below
-	// them; Unsure: they were too many to be named.
+	// them; Unsure: there were more than are named.
 	Refused []string `json:"refused,omitempty"`
 	Unsure  bool     `json:"unsure,omitempty"`
 	// Exclude is the pattern of the znodes that were left out.

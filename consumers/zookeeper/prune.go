@@ -123,8 +123,36 @@ func (c *Consumer) control(r *topology.Record) {
 	}
 	if r.Key == topology.NodesListed {
 		var body topology.ListedBody
-		if json.Unmarshal(r.Body, &body) == nil {
-			c.listed = &body
+		if json.Unmarshal(r.Body, &body) != nil {
+			return
+		}
+		c.listed, c.listedAt, c.unread = &body, r.Offset, map[string]bool{}
+		for _, path := range body.Refused {
+			c.unread[path] = c.Rules.Covers(path)
 		}
 	}
+}
+
+// countUnread counts what the last complete comparison could not read in the source.
+func (c *Consumer) countUnread() {
+	for path, covered := range c.unread {
+		if covered {
+			c.report.fail(Failure{path, ReasonRead, "in the source, when it was compared last: " + errNotPermitted.Error()})
+		}
+	}
+}
+
+var errNotPermitted = errors.New("not permitted: the node's access control list does not allow it to this user")
+
+// told tells whether the last complete comparison says of a path what the source had.
+func (c *Consumer) told(path string) bool {
+	if c.listed == nil || c.listed.Unsure {
+		return false
+	}
+	for _, refused := range c.listed.Refused {
+		if topology.NodeWithin(path, refused) {
+			return false
+		}
+	}
+	return true
 }

@@ -134,7 +134,7 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 		body.Refused = append(body.Refused, r.Path)
 	}
 	if len(body.Refused) > mostRefused {
-		body.Refused, body.Unsure = nil, true
+		body.Refused, body.Unsure = body.Refused[:mostRefused], true
 	}
 	if !watch {
 		if err := p.verified(ctx, started); err != nil {
@@ -227,7 +227,8 @@ func (p *Producer) failed() error {
 	return p.failure
 }
 
-// mostRefused paths are named in the log; with more, nothing is concluded about any.
+// mostRefused paths are named in the log; with more, nothing is concluded about any
+// node.
 const mostRefused = 1000
 
 // listed waits until everything is in the log and marks that it is.
