@@ -22,12 +22,13 @@ func (e *env) stands(l *Live, want map[string]string) {
 		return got
 	}
 	e.eventually(15*time.Second, fmt.Sprintf("failures %v, at last %v", want, l.Status().Standing.Failures), func() bool {
+		e.source.put("/test", time.Now().String()) // what is idle is told by what comes
 		return fmt.Sprint(failing()) == fmt.Sprint(want)
 	})
 	for range 2 {
 		before := l.Status().Standing.ComparedAt
 		e.eventually(15*time.Second, "the destination is compared again", func() bool {
-			e.source.put("/test", time.Now().String()) // what is idle is told by what comes
+			e.source.put("/test", time.Now().String())
 			return l.Status().Standing.ComparedAt.After(before)
 		})
 		if got := failing(); fmt.Sprint(got) != fmt.Sprint(want) {
