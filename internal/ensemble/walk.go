@@ -179,8 +179,7 @@ func (c *Client) Node(path string, acl, watch bool) (n *Node, found bool, err er
 		return nil, false, err
 	}
 	n = &Node{Path: path, Data: data, Stat: stat}
-	mode, ttl := ModeOf(stat)
-	n.Meta.Mode, n.Meta.TTL = mode, ttl.Milliseconds()
+	n.Meta.Mode = ModeOf(stat)
 	if acl {
 		if n.Meta.ACL, found, err = c.ACL(path); err != nil || !found {
 			return nil, false, err
