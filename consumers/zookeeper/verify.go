@@ -75,8 +75,6 @@ func (c *Consumer) readBack(path string, exists bool) error {
 
 func differs(want *node, n *ensemble.Node, found, acl bool) string {
 	switch {
-	case !found && want.mode != topology.NodePersistent:
-		return "" // it may have come to its end
 	case !found:
 		return "it was written, and is not there"
 	case topology.NodeHash(n.Data) != want.hash:
