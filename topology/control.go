@@ -19,9 +19,20 @@ type ListedBody struct {
 	// them; Unsure: there were more than are named.
 	Refused []string `json:"refused,omitempty"`
 	Unsure  bool     `json:"unsure,omitempty"`
+	// Why some of them were, by path: the others may not be read.
+	Why map[string]RefusedWhy `json:"why,omitempty"`
 	// Exclude is the pattern of the znodes that were left out.
 	Exclude string `json:"exclude,omitempty"`
 }
+
+// RefusedWhy is why a znode was refused that may be read.
+type RefusedWhy string
+
+// The reasons.
+const (
+	RefusedTooLarge  RefusedWhy = "tooLarge"
+	RefusedHiddenACL RefusedWhy = "hiddenACL"
+)
 
 // BlockedBody is the body of a [Blocked] record.
 type BlockedBody struct {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"regexp"
 
+	"github.com/go-zookeeper/zk"
+
 	"github.com/afterimage-dr/afterimage/internal/breaker"
 	"github.com/afterimage-dr/afterimage/internal/ensemble"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -19,11 +21,7 @@ const side = "destination"
 // the source refused to show, and not beyond the limit.
 func (c *Consumer) Prune(ctx context.Context, refused []ensemble.Refusal) error {
 	for _, r := range refused {
-		reason := ReasonRead
-		if errors.Is(r.Err, ensemble.ErrTooLarge) {
-			reason = ReasonTooLarge
-		}
-		c.report.fail(Failure{r.Path, reason, "in the source: " + r.Err.Error()})
+		c.report.fail(unread(r.Path, r.Err))
 	}
 	_, err := c.prune(ctx, func(path string) bool {
 		for _, r := range refused {
@@ -137,12 +135,31 @@ func (c *Consumer) control(r *topology.Record) {
 func (c *Consumer) countUnread() {
 	for path, covered := range c.unread {
 		if covered {
-			c.report.fail(Failure{path, ReasonRead, "in the source, when it was compared last: " + errNotPermitted.Error()})
+			c.report.fail(unread(path, whyRefused(c.listed.Why[path])))
 		}
 	}
 }
 
-var errNotPermitted = errors.New("not permitted: the node's access control list does not allow it to this user")
+func whyRefused(why topology.RefusedWhy) error {
+	switch why {
+	case topology.RefusedTooLarge:
+		return ensemble.ErrTooLarge
+	case topology.RefusedHiddenACL:
+		return ensemble.ErrHiddenACL
+	}
+	return errNotPermitted
+}
+
+var errNotPermitted = errors.New(ensemble.Explain(zk.ErrNoAuth))
+
+// unread is the failure of a node that could not be read in the source, or not taken.
+func unread(path string, err error) Failure {
+	reason := ReasonRead
+	if errors.Is(err, ensemble.ErrTooLarge) {
+		reason = ReasonTooLarge
+	}
+	return Failure{path, reason, "in the source: " + err.Error()}
+}
 
 // told tells whether the last complete comparison says of a path what the source had.
 func (c *Consumer) told(path string) bool {

@@ -130,12 +130,7 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 	}
 	result.Nodes = p.read.Load()
 	body := topology.ListedBody{Fresh: len(result.Refused) == 0 && result.Blocked == nil, At: started, Exclude: p.Rules.Excludes()}
-	for _, r := range result.Refused {
-		body.Refused = append(body.Refused, r.Path)
-	}
-	if len(body.Refused) > mostRefused {
-		body.Refused, body.Unsure = body.Refused[:mostRefused], true
-	}
+	refuse(&body, result.Refused)
 	if !watch {
 		if err := p.verified(ctx, started); err != nil {
 			return nil, err
@@ -225,6 +220,23 @@ func (p *Producer) failed() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.failure
+}
+
+// refuse names what could not be read.
+func refuse(body *topology.ListedBody, refused []ensemble.Refusal) {
+	if len(refused) > mostRefused {
+		refused, body.Unsure = refused[:mostRefused], true
+	}
+	body.Why = map[string]topology.RefusedWhy{}
+	for _, r := range refused {
+		body.Refused = append(body.Refused, r.Path)
+		switch {
+		case errors.Is(r.Err, ensemble.ErrTooLarge):
+			body.Why[r.Path] = topology.RefusedTooLarge
+		case errors.Is(r.Err, ensemble.ErrHiddenACL):
+			body.Why[r.Path] = topology.RefusedHiddenACL
+		}
+	}
 }
 
 // mostRefused paths are named in the log; with more, nothing is concluded about any
