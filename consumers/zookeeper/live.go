@@ -108,6 +108,7 @@ func (l *living) compare(ctx context.Context, listed bool) error {
 		l.standing.Blocked = nil
 		_, err = l.prune(ctx, l.told)
 	} else {
+		l.recallBlocked()
 		err = l.deleteAgain(ctx, undeleted)
 	}
 	if err != nil && !errors.As(err, &l.standing.Blocked) {
@@ -119,6 +120,16 @@ func (l *living) compare(ctx context.Context, listed bool) error {
 	l.standing.ComparedAt, l.standing.Behind = time.Now(), time.Time{}
 	l.tell()
 	return nil
+}
+
+// recallBlocked judges again what the log says is held back, and deletes nothing.
+func (l *living) recallBlocked() {
+	if l.held == 0 {
+		return
+	}
+	l.standing.Blocked = l.judge(l.tree.unwanted(func(path string, n *node) bool {
+		return l.told(path) && !(l.Rules.IgnoreEphemeral && n.mode == topology.NodeEphemeral)
+	}))
 }
 
 // undeleted are nodes that must go and could not be deleted, children first.

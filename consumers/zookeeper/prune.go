@@ -80,9 +80,7 @@ func (c *Consumer) prune(ctx context.Context, known func(path string) bool) (kep
 		}
 		return true
 	})
-	err = breaker.Paths(c.Breaker, "that only the destination has would be deleted", gone, c.before, c.held, c.Confirmed)
-	var blocked *breaker.PathsError
-	if errors.As(err, &blocked) {
+	if blocked := c.judge(gone); blocked != nil {
 		if err := c.hold(ctx, blocked.Tracked); err != nil {
 			return kept, err
 		}
@@ -101,6 +99,12 @@ func (c *Consumer) prune(ctx context.Context, known func(path string) bool) (kep
 	}
 	c.before = c.tree.size()
 	return kept, nil
+}
+
+// judge tells whether that many nodes may be deleted at once; nil: they may.
+func (c *Consumer) judge(gone []string) (blocked *breaker.PathsError) {
+	errors.As(breaker.Paths(c.Breaker, "that only the destination has would be deleted", gone, c.before, c.held, c.Confirmed), &blocked)
+	return blocked
 }
 
 // hold remembers in the log that deletes are held back, or that they no longer are.

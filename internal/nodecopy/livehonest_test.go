@@ -131,3 +131,24 @@ func TestLiveHonestWithManyUnread(t *testing.T) {
 		t.Error("a node was deleted that may be among the unread")
 	}
 }
+
+// Deletes that wait for a person are not forgotten when the destination is followed
+// anew, and nothing is deleted for that.
+func TestLiveStaysBlocked(t *testing.T) {
+	e := newEnv(t)
+	e.source.put("/test", "v")
+	e.destination.put("/test", "v")
+	for i := range 20 {
+		e.destination.put(fmt.Sprintf("/test/mine-%d", i), "mine")
+	}
+	token := e.blocked().Token
+	l := e.live(quickly, func(o *LiveOptions) { o.Source.Servers = []string{"127.0.0.1:1"} })
+	e.eventually(15*time.Second, "the destination is compared", func() bool { return !l.Status().Standing.ComparedAt.IsZero() })
+	s := l.Status()
+	if s.Destination.Reason != ReasonPruneBlocked || s.Standing.Blocked == nil || s.Standing.Blocked.Token != token {
+		t.Errorf("%+v, %+v, want it blocked with %s", s.Destination, s.Standing.Blocked, token)
+	}
+	if n := len(e.destination.dump("/test", false)); n != 21 {
+		t.Errorf("%d nodes at the destination", n)
+	}
+}
