@@ -16,12 +16,23 @@ type ListedBody struct {
 	Fresh bool      `json:"fresh"`
 	At    time.Time `json:"at"`
 	// Refused znodes could not be read: nothing is said about them and what is below
-	// them; Unsure: they were too many to be named.
+	// them; Unsure: there were more than are named.
 	Refused []string `json:"refused,omitempty"`
 	Unsure  bool     `json:"unsure,omitempty"`
+	// Why some of them were, by path: the others may not be read.
+	Why map[string]RefusedWhy `json:"why,omitempty"`
 	// Exclude is the pattern of the znodes that were left out.
 	Exclude string `json:"exclude,omitempty"`
 }
+
+// RefusedWhy is why a znode was refused that may be read.
+type RefusedWhy string
+
+// The reasons.
+const (
+	RefusedTooLarge  RefusedWhy = "tooLarge"
+	RefusedHiddenACL RefusedWhy = "hiddenACL"
+)
 
 // BlockedBody is the body of a [Blocked] record.
 type BlockedBody struct {

@@ -90,12 +90,10 @@ func ChildrenFirst(paths []string) {
 // NodeMode is how long a znode lives.
 type NodeMode string
 
-// The modes. Persistent is the zero value.
+// The modes that ZooKeeper lets clients tell apart. Persistent is the zero value.
 const (
 	NodePersistent NodeMode = ""
 	NodeEphemeral  NodeMode = "ephemeral"
-	NodeContainer  NodeMode = "container"
-	NodeTTL        NodeMode = "ttl"
 )
 
 // NodeACL is one entry of an access control list.
@@ -110,8 +108,6 @@ type NodeACL struct {
 // "node".
 type NodeMeta struct {
 	Mode NodeMode `json:"mode,omitempty"`
-	// TTL in milliseconds, of mode ttl.
-	TTL int64 `json:"ttl,omitempty"`
 	// ACL in canonical order; none where it was not read.
 	ACL []NodeACL `json:"acl,omitempty"`
 }

@@ -24,9 +24,6 @@ func nodeState(r *topology.Record, hidden bool) any {
 	doc := map[string]any{}
 	if m := r.Node; m != nil {
 		doc["mode"] = cmp.Or(string(m.Mode), "persistent")
-		if m.TTL != 0 {
-			doc["ttl"] = (time.Duration(m.TTL) * time.Millisecond).String()
-		}
 		if m.ACL != nil {
 			doc["acl"] = aclState(m.ACL)
 		}

@@ -71,14 +71,14 @@ func TestAuditTellsTheLifeOfANode(t *testing.T) {
 	r.node("/test/a", topology.Update, []byte{0, 1}, some)
 	r.node("/test/a", topology.Update, nil, some)
 	r.node("/test/a", topology.Update, []byte{}, some)
-	r.node("/test/ab", topology.Create, []byte("x"), topology.NodeMeta{Mode: topology.NodeTTL, TTL: 1500})
+	r.node("/test/ab", topology.Create, []byte("x"), topology.NodeMeta{Mode: topology.NodeEphemeral})
 	// The ends of two lives of one path are told apart though neither has a version.
 	first := r.node("/test/a", topology.Delete, nil, open)
 	r.nodeOutcome(first, "failed", "NotEmpty")
 	r.nodeOutcome(first, "deleted", "")
 	r.heartbeat()
 	r.node("/test/a", topology.Create, []byte("3"), open)
-	r.node("/test/a/b/c/d", topology.Create, []byte("deep"), topology.NodeMeta{Mode: topology.NodeContainer})
+	r.node("/test/a/b/c/d", topology.Create, []byte("deep"), topology.NodeMeta{})
 	r.nodeOutcome(r.node("/test/a", topology.Delete, nil, open), "failed", "NotEmpty")
 	want := []string{
 		`create /test/a at 15:04:05 = created`,
@@ -120,7 +120,7 @@ func TestAuditTellsTheLifeOfANode(t *testing.T) {
 		})
 	}
 	if got := r.ask(audit.Query{Object: topology.NodeKey("/test/ab").String(), Values: true}); len(got) != 1 || len(got[0].Fields) != 1 ||
-		string(got[0].Fields[0].New) != `{"bytes":1,"data":"x","mode":"ttl","ttl":"1.5s"}` {
+		string(got[0].Fields[0].New) != `{"bytes":1,"data":"x","mode":"ephemeral"}` {
 		t.Errorf("with values: %v", nodeSaid(got))
 	}
 }

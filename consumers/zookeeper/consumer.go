@@ -36,6 +36,9 @@ type Options struct {
 	Confirmed string
 	// InFlight transactions at a time; 0: DefaultInFlight.
 	InFlight int
+	// Retry is how often Live tries nodes again that could not be brought, with
+	// everything compared; 0: DefaultRetry.
+	Retry time.Duration
 }
 
 // DefaultInFlight transactions: more do not make a leader faster.
@@ -59,8 +62,12 @@ type Consumer struct {
 	// before is how many nodes the destination had when they were last known to be
 	// its own, and held what topology.BlockedBody says, 0 while nothing is held back.
 	before, held int64
-	// listed is the last mark of a complete comparison in the log; nil: there is none.
-	listed *topology.ListedBody
+	// listed is the last mark of a complete comparison in the log, at the offset
+	// listedAt; nil: there is none. unread are the nodes that could not be read then and
+	// of which nothing has come since.
+	listed   *topology.ListedBody
+	listedAt int64
+	unread   map[string]bool
 	// known tells, from the time on when nodes are deleted that the log does not hold,
 	// of which of them it is known that they are gone; nil before: of all.
 	known func(path string) bool

@@ -1,21 +1,19 @@
 package zookeeper
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/afterimage-dr/afterimage/internal/breaker"
-	"github.com/afterimage-dr/afterimage/internal/ensemble"
 	"github.com/afterimage-dr/afterimage/topology"
 )
 
-// RetryEvery is how often nodes that could not be brought are tried again, with
-// everything compared.
-const RetryEvery = time.Minute
+// DefaultRetry is patient: it costs a comparison of everything.
+const DefaultRetry = time.Minute
 
 // Standing is how a live Consumer stands.
 type Standing struct {
@@ -43,7 +41,7 @@ func (c *Consumer) Live(ctx context.Context, say func(Standing)) error {
 	}
 	l := &living{Consumer: c, next: b.End, say: say}
 	l.standing.Behind = time.Now()
-	if err := l.compare(ctx, nil); err != nil {
+	if err := l.compare(ctx, false); err != nil {
 		return err
 	}
 	return c.tail(ctx, b.End, l)
@@ -80,21 +78,23 @@ func (l *living) control(ctx context.Context, r *topology.Record) (last bool, er
 			l.Writer.Append(ctx, out.Encode(l.Topics.Outcomes, 0), func(*kgo.Record, error) {})
 		}
 	case topology.Listed:
-		var body topology.ListedBody
-		if err := json.Unmarshal(r.Body, &body); err != nil {
+		if l.listed == nil || l.listedAt != r.Offset {
 			return false, nil // of another version: it says nothing to us
 		}
-		return false, l.compare(ctx, &body)
+		return false, l.compare(ctx, true)
 	}
 	return false, nil
 }
 
-// compare makes the destination what the log wants; with a complete listing of the
-// source behind it also what only the destination has is deleted.
-func (l *living) compare(ctx context.Context, listing *topology.ListedBody) error {
+// compare makes the destination what the log wants. Right behind a complete listing of
+// the source also what only the destination has is deleted. Later that may be new in the
+// source, or what an application wrote after it took over: then only what could not be
+// deleted before is.
+func (l *living) compare(ctx context.Context, listed bool) error {
 	if err := l.writer.drain(ctx); err != nil {
 		return err
 	}
+	undeleted := l.undeleted()
 	l.report.reset()
 	if err := l.Load(ctx); err != nil {
 		return err
@@ -102,16 +102,17 @@ func (l *living) compare(ctx context.Context, listing *topology.ListedBody) erro
 	if err := l.Replay(ctx, l.next); err != nil {
 		return err
 	}
-	if listing != nil && !listing.Unsure {
-		var refused []ensemble.Refusal
-		for _, path := range listing.Refused {
-			refused = append(refused, ensemble.Refusal{Path: path, Err: errNotPermitted})
-		}
-		err := l.Prune(ctx, refused)
+	l.countUnread()
+	var err error
+	if listed && !l.listed.Unsure {
 		l.standing.Blocked = nil
-		if err != nil && !errors.As(err, &l.standing.Blocked) {
-			return err
-		}
+		_, err = l.prune(ctx, l.told)
+	} else {
+		l.recallBlocked()
+		err = l.deleteAgain(ctx, undeleted)
+	}
+	if err != nil && !errors.As(err, &l.standing.Blocked) {
+		return err
 	}
 	if err := l.Finish(ctx); err != nil {
 		return err
@@ -121,7 +122,36 @@ func (l *living) compare(ctx context.Context, listing *topology.ListedBody) erro
 	return nil
 }
 
-var errNotPermitted = errors.New("not permitted: the node's access control list does not allow it to this user")
+// recallBlocked judges again what the log says is held back, and deletes nothing.
+func (l *living) recallBlocked() {
+	if l.held == 0 {
+		return
+	}
+	l.standing.Blocked = l.judge(l.tree.unwanted(func(path string, n *node) bool {
+		return l.told(path) && !(l.Rules.IgnoreEphemeral && n.mode == topology.NodeEphemeral)
+	}))
+}
+
+// undeleted are nodes that must go and could not be deleted, children first.
+func (l *living) undeleted() []string {
+	if l.tree == nil {
+		return nil
+	}
+	return l.tree.unwanted(func(path string, _ *node) bool { return l.told(path) && l.report.fails(path) })
+}
+
+func (l *living) deleteAgain(ctx context.Context, paths []string) error {
+	for _, path := range paths {
+		l.known = l.told // also of what is below it
+		if n, there := l.tree.get(path); !there || n.wanted {
+			continue
+		}
+		if err := l.unwant(ctx, path, &topology.Record{}); err != nil {
+			return err
+		}
+	}
+	return l.writer.drain(ctx)
+}
 
 // idle brings to an end what was begun.
 func (l *living) idle(ctx context.Context) error {
@@ -134,8 +164,9 @@ func (l *living) idle(ctx context.Context) error {
 		l.written = map[string]bool{} // the next comparison reads it back
 	}
 	l.mu.Unlock()
-	if l.report.failing() > 0 && time.Since(l.standing.ComparedAt) > RetryEvery {
-		return l.compare(ctx, nil)
+	// What could not be read in the source is not mended here.
+	if l.report.failing(l.unread) > 0 && time.Since(l.standing.ComparedAt) > cmp.Or(l.Retry, DefaultRetry) {
+		return l.compare(ctx, false)
 	}
 	l.standing.Behind = time.Time{}
 	l.tell()

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"regexp"
 
+	"github.com/go-zookeeper/zk"
+
 	"github.com/afterimage-dr/afterimage/internal/breaker"
 	"github.com/afterimage-dr/afterimage/internal/ensemble"
 	"github.com/afterimage-dr/afterimage/topology"
@@ -19,11 +21,7 @@ const side = "destination"
 // the source refused to show, and not beyond the limit.
 func (c *Consumer) Prune(ctx context.Context, refused []ensemble.Refusal) error {
 	for _, r := range refused {
-		reason := ReasonRead
-		if errors.Is(r.Err, ensemble.ErrTooLarge) {
-			reason = ReasonTooLarge
-		}
-		c.report.fail(Failure{r.Path, reason, "in the source: " + r.Err.Error()})
+		c.report.fail(unread(r.Path, r.Err))
 	}
 	_, err := c.prune(ctx, func(path string) bool {
 		for _, r := range refused {
@@ -82,9 +80,7 @@ func (c *Consumer) prune(ctx context.Context, known func(path string) bool) (kep
 		}
 		return true
 	})
-	err = breaker.Paths(c.Breaker, "that only the destination has would be deleted", gone, c.before, c.held, c.Confirmed)
-	var blocked *breaker.PathsError
-	if errors.As(err, &blocked) {
+	if blocked := c.judge(gone); blocked != nil {
 		if err := c.hold(ctx, blocked.Tracked); err != nil {
 			return kept, err
 		}
@@ -105,6 +101,12 @@ func (c *Consumer) prune(ctx context.Context, known func(path string) bool) (kep
 	return kept, nil
 }
 
+// judge tells whether that many nodes may be deleted at once; nil: they may.
+func (c *Consumer) judge(gone []string) (blocked *breaker.PathsError) {
+	errors.As(breaker.Paths(c.Breaker, "that only the destination has would be deleted", gone, c.before, c.held, c.Confirmed), &blocked)
+	return blocked
+}
+
 // hold remembers in the log that deletes are held back, or that they no longer are.
 func (c *Consumer) hold(ctx context.Context, tracked int64) error {
 	if tracked == c.held || c.Writer == nil {
@@ -123,8 +125,55 @@ func (c *Consumer) control(r *topology.Record) {
 	}
 	if r.Key == topology.NodesListed {
 		var body topology.ListedBody
-		if json.Unmarshal(r.Body, &body) == nil {
-			c.listed = &body
+		if json.Unmarshal(r.Body, &body) != nil {
+			return
+		}
+		c.listed, c.listedAt, c.unread = &body, r.Offset, map[string]bool{}
+		for _, path := range body.Refused {
+			c.unread[path] = c.Rules.Covers(path)
 		}
 	}
+}
+
+// countUnread counts what the last complete comparison could not read in the source.
+func (c *Consumer) countUnread() {
+	for path, covered := range c.unread {
+		if covered {
+			c.report.fail(unread(path, whyRefused(c.listed.Why[path])))
+		}
+	}
+}
+
+func whyRefused(why topology.RefusedWhy) error {
+	switch why {
+	case topology.RefusedTooLarge:
+		return ensemble.ErrTooLarge
+	case topology.RefusedHiddenACL:
+		return ensemble.ErrHiddenACL
+	}
+	return errNotPermitted
+}
+
+var errNotPermitted = errors.New(ensemble.Explain(zk.ErrNoAuth))
+
+// unread is the failure of a node that could not be read in the source, or not taken.
+func unread(path string, err error) Failure {
+	reason := ReasonRead
+	if errors.Is(err, ensemble.ErrTooLarge) {
+		reason = ReasonTooLarge
+	}
+	return Failure{path, reason, "in the source: " + err.Error()}
+}
+
+// told tells whether the last complete comparison says of a path what the source had.
+func (c *Consumer) told(path string) bool {
+	if c.listed == nil || c.listed.Unsure {
+		return false
+	}
+	for _, refused := range c.listed.Refused {
+		if topology.NodeWithin(path, refused) {
+			return false
+		}
+	}
+	return true
 }

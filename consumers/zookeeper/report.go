@@ -144,10 +144,22 @@ func (r *report) reset() {
 	r.Failed, r.Failures, r.failed = 0, nil, nil
 }
 
-func (r *report) failing() int64 {
+func (r *report) fails(path string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.Failed
+	return r.failed[path]
+}
+
+// failing counts the nodes that fail, but for some.
+func (r *report) failing(but map[string]bool) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for path := range r.failed {
+		if _, counted := but[path]; !counted {
+			n++
+		}
+	}
+	return n
 }
 
 // snapshot for whoever looks.

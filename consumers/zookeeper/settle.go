@@ -152,7 +152,7 @@ func (c *Consumer) request(o *op) (err error) {
 	failpoint.Hit("zookeeper/before-write")
 	switch o.Kind {
 	case topology.Create:
-		err = c.Destination.Create(o.Path, o.Data, o.meta, o.ACL)
+		err = c.Destination.Create(o.Path, o.Data, o.ACL)
 	case topology.Update:
 		_, err = c.Destination.Set(o.Path, o.Data, o.Version)
 	default:
@@ -187,9 +187,8 @@ func (c *Consumer) look(o *op) (done bool, version int32, f *Failure, err error)
 		o.Kind = topology.Create
 		c.firstACL(o)
 		return false, 0, nil, nil
-	case n.Meta.Mode != o.meta.Mode || n.Meta.TTL != o.meta.TTL:
-		f, err := c.otherMode(o, n)
-		return false, 0, f, err
+	case n.Meta.Mode == topology.NodeEphemeral:
+		return false, 0, &Failure{o.Path, ReasonMode, "it is an ephemeral node of a session at the destination; ignoreEphemeral leaves such nodes alone, and without it one is replaced by the next run after its session has ended"}, nil
 	}
 	o.ACL = n.Meta.ACL
 	c.laterACL(o, &node{acl: o.ACL})
@@ -212,28 +211,6 @@ func (c *Consumer) blind(o *op) error {
 		o.Version = stat.Version
 	}
 	return err
-}
-
-// otherMode makes room for a node that lives otherwise: that cannot be changed.
-func (c *Consumer) otherMode(o *op, n *ensemble.Node) (*Failure, error) {
-	is := modeText(n.Meta.Mode, n.Meta.TTL)
-	if n.Meta.Mode == topology.NodeEphemeral {
-		return &Failure{o.Path, ReasonMode, "it is an ephemeral node of a session at the destination; ignoreEphemeral leaves such nodes alone, and without it one is replaced by the next run after its session has ended"}, nil
-	}
-	if n.Stat.NumChildren > 0 {
-		return &Failure{o.Path, ReasonMode, "it is " + is + " at the destination and " + modeText(o.meta.Mode, o.meta.TTL) + " in the source: that takes a recreation, and it has children"}, nil
-	}
-	err := c.Destination.Delete(o.Path, n.Stat.Version)
-	var said *ensemble.Error
-	if err != nil && (!errors.As(err, &said) || errors.Is(err, zk.ErrNoAuth)) {
-		if said != nil {
-			return &Failure{o.Path, ReasonDenied, err.Error()}, nil
-		}
-		return nil, err
-	}
-	o.Kind = topology.Create
-	c.firstACL(o)
-	return nil, nil
 }
 
 // clear removes what is below a node that must go and that the log does not want.

@@ -19,7 +19,6 @@ type tree struct {
 type node struct {
 	hash    string
 	mode    topology.NodeMode
-	ttl     int64
 	version int32 // of its data
 	acl     []topology.NodeACL
 	// wanted: the log wants it. unchanged: it is counted as that.
@@ -28,7 +27,7 @@ type node struct {
 
 func nodeOf(n *ensemble.Node) *node {
 	return &node{
-		hash: topology.NodeHash(n.Data), mode: n.Meta.Mode, ttl: n.Meta.TTL, version: n.Stat.Version, acl: n.Meta.ACL,
+		hash: topology.NodeHash(n.Data), mode: n.Meta.Mode, version: n.Stat.Version, acl: n.Meta.ACL,
 	}
 }
 

@@ -67,8 +67,6 @@ func (c *Consumer) compareBack(path string, exists bool, n *ensemble.Node) {
 
 func differs(want *node, n *ensemble.Node, acl bool) string {
 	switch {
-	case n == nil && want.mode != topology.NodePersistent:
-		return "" // it may have come to its end
 	case n == nil:
 		return "it was written, and is not there"
 	case topology.NodeHash(n.Data) != want.hash:

@@ -3,7 +3,6 @@ package zookeeper
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -47,6 +46,9 @@ func (c *Consumer) take(ctx context.Context, k *kgo.Record, patience bool) (wait
 	if !ok || !c.Rules.Covers(path) {
 		return false, nil
 	}
+	if k.Offset > c.listedAt {
+		delete(c.unread, path)
+	}
 	// What failed before on this path is judged anew: an older record may have been
 	// the one that could not be written.
 	if err := c.writer.await(ctx, path); err != nil {
@@ -68,15 +70,13 @@ func wish(path string, r *topology.Record) *op {
 	if r.Node != nil {
 		o.meta = *r.Node
 	}
-	if o.meta.Mode == topology.NodeEphemeral {
-		o.meta.Mode = topology.NodePersistent // no session of ours could keep it alive
-	}
 	return o
 }
 
-// same tells whether a node is as it is wished.
+// same tells whether a node is as it is wished: persistent, whatever it is in the
+// source. No session of ours could keep an ephemeral alive.
 func (c *Consumer) same(n *node, o *op) bool {
-	return n.hash == o.hash && n.mode == o.meta.Mode && n.ttl == o.meta.TTL && !c.aclDiffers(n, o)
+	return n.hash == o.hash && n.mode != topology.NodeEphemeral && !c.aclDiffers(n, o)
 }
 
 // want makes the destination hold a node of which nothing is in flight.
@@ -102,8 +102,8 @@ func (c *Consumer) want(ctx context.Context, path string, r *topology.Record, pa
 // change makes a node that exists hold what is wanted.
 func (c *Consumer) change(ctx context.Context, o *op, n *node) error {
 	switch {
-	case n.mode != o.meta.Mode || n.ttl != o.meta.TTL:
-		return c.writer.alone(ctx, o) // it takes more than one request
+	case n.mode == topology.NodeEphemeral:
+		return c.writer.alone(ctx, o) // it is read first: its session may have ended
 	case n.hash != o.hash:
 		o.Kind, o.Version = topology.Update, n.version
 		c.laterACL(o, n)
@@ -162,7 +162,7 @@ func (c *Consumer) done(o *op, res Result, version int32) {
 		if n, ok := c.tree.get(o.Path); ok && acl == nil {
 			acl = n.acl
 		}
-		c.tree.put(o.Path, &node{hash: o.hash, mode: o.meta.Mode, ttl: o.meta.TTL, version: version, acl: acl, wanted: true, unchanged: res == Unchanged})
+		c.tree.put(o.Path, &node{hash: o.hash, version: version, acl: acl, wanted: true, unchanged: res == Unchanged})
 	}
 	c.mu.Lock()
 	c.written[o.Path] = res != Deleted
@@ -174,15 +174,4 @@ func (c *Consumer) done(o *op, res Result, version int32) {
 
 func (c *Consumer) aclDiffers(n *node, o *op) bool {
 	return c.Rules.CopyACL && o.meta.ACL != nil && !slices.Equal(n.acl, o.meta.ACL)
-}
-
-// modeText says how a node lives.
-func modeText(m topology.NodeMode, ttl int64) string {
-	switch m {
-	case topology.NodePersistent:
-		return "persistent"
-	case topology.NodeTTL:
-		return fmt.Sprintf("a TTL node of %d ms", ttl)
-	}
-	return string(m)
 }

@@ -71,9 +71,6 @@ func newWriter(c *Consumer) *writer {
 func (w *writer) add(ctx context.Context, o *op) error {
 	if o.Kind == topology.Create {
 		w.c.firstACL(o)
-		if o.meta.Mode != topology.NodePersistent {
-			return w.alone(ctx, o) // transactions of the client library make no others
-		}
 	}
 	if err := w.dependencies(ctx, o); err != nil {
 		return err

@@ -163,7 +163,7 @@ func (r *Reader) complete(reads []Read) error {
 		if n == nil {
 			continue
 		}
-		n.judge()
+		n.Meta.Mode = ModeOf(n.Stat)
 		if r.o.ACL {
 			g.Go(func() error { return r.acl(&reads[i]) })
 		}

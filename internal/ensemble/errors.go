@@ -54,15 +54,8 @@ func Explain(err error) string {
 		return "the node was changed by somebody else meanwhile"
 	case errors.Is(err, zk.ErrNoChildrenForEphemerals):
 		return "the parent is ephemeral and can have no children"
-	case IsUnimplemented(err):
-		return "this ensemble does not take such nodes (TTL nodes need extendedTypesEnabled)"
 	}
 	return strings.ReplaceAll(err.Error(), "\n", ": ")
-}
-
-// IsUnimplemented tells whether the servers know no such request.
-func IsUnimplemented(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "unknown error: -6")
 }
 
 // UnreachableError: no server answered for so long.

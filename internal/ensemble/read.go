@@ -3,7 +3,6 @@ package ensemble
 import (
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/go-zookeeper/zk"
 
@@ -99,25 +98,25 @@ func absent(err error) error {
 	return err
 }
 
-// How servers write in ephemeralOwner that a node is no ephemeral of a session:
-// containers have the lowest number; TTL nodes 0xff in the highest byte, the number
-// of the extended type in the next two (0: TTL), and milliseconds in the rest.
+// How servers keep in a node's owner that it is none of a session: containers have the
+// lowest number; TTL nodes 0xff in the highest byte, the number of the extended type in
+// the next two (0: TTL), and milliseconds in the rest.
 const (
-	containerOwner  = -1 << 63
-	extendedMask    = 0xff << 56
-	extendedFeature = 0xffff << 40
-	extendedValue   = 1<<40 - 1
+	containerOwner = -1 << 63
+	extendedMask   = 0xffffff << 40
+	ttlOwner       = 0xff << 56
 )
 
-// ModeOf tells how long a node lives, from its stat.
-func ModeOf(s *Stat) (mode topology.NodeMode, ttl time.Duration) {
+// ModeOf tells how long a node lives, from its stat. Servers do not let clients tell
+// containers and TTL nodes from persistent ones: they show 0 as the owner of each
+// (3.9.5, in DataNode.copyStat). But a member without extendedTypesEnabled knows no TTL
+// nodes, and shows what is kept where others of its ensemble have some. These are
+// persistent all the same, or a node would change with the member that is asked; and so
+// is a container, should a version show it.
+func ModeOf(s *Stat) topology.NodeMode {
 	switch owner := s.EphemeralOwner; {
-	case owner == 0:
-		return topology.NodePersistent, 0
-	case owner == containerOwner:
-		return topology.NodeContainer, 0
-	case uint64(owner)&extendedMask == extendedMask && uint64(owner)&extendedFeature == 0: //nolint:gosec // bits
-		return topology.NodeTTL, time.Duration(owner&extendedValue) * time.Millisecond
+	case owner == 0, owner == containerOwner, uint64(owner)&extendedMask == ttlOwner: //nolint:gosec // bits
+		return topology.NodePersistent
 	}
-	return topology.NodeEphemeral, 0
+	return topology.NodeEphemeral
 }

@@ -199,17 +199,11 @@ func (c *Client) Node(path string, acl, watch bool) (n *Node, found bool, err er
 		return nil, false, err
 	}
 	n = &Node{Path: path, Data: data, Stat: stat}
-	n.judge()
+	n.Meta.Mode = ModeOf(stat)
 	if acl {
 		if n.Meta.ACL, found, err = c.ACL(path); err != nil || !found {
 			return nil, false, err
 		}
 	}
 	return n, true, nil
-}
-
-// judge tells from the stat how long the node lives.
-func (n *Node) judge() {
-	mode, ttl := ModeOf(n.Stat)
-	n.Meta.Mode, n.Meta.TTL = mode, ttl.Milliseconds()
 }

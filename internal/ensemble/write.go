@@ -2,7 +2,6 @@ package ensemble
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/go-zookeeper/zk"
 
@@ -31,17 +30,10 @@ func list(acl []topology.NodeACL) []zk.ACL {
 	return out
 }
 
-// Create makes a node.
-func (c *Client) Create(path string, data []byte, m topology.NodeMeta, acl []topology.NodeACL) error {
-	return c.once("create", path, func() (err error) {
-		switch m.Mode {
-		case topology.NodeContainer:
-			_, err = c.conn.CreateContainer(c.path(path), data, zk.FlagContainer, list(acl))
-		case topology.NodeTTL:
-			_, err = c.conn.CreateTTL(c.path(path), data, zk.FlagTTL, list(acl), time.Duration(m.TTL)*time.Millisecond)
-		default:
-			_, err = c.conn.Create(c.path(path), data, 0, list(acl))
-		}
+// Create makes a persistent node.
+func (c *Client) Create(path string, data []byte, acl []topology.NodeACL) error {
+	return c.once("create", path, func() error {
+		_, err := c.conn.Create(c.path(path), data, 0, list(acl))
 		return err
 	})
 }

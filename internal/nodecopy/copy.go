@@ -204,6 +204,13 @@ func (c *copier) through(ctx context.Context) (found *producer.Result, err error
 	return found, errors.Join(blocked, c.finish(ctx, c.out.Prune(ctx, found.Refused)))
 }
 
+// NotLoggedError says that the log holds nothing of a tree.
+type NotLoggedError struct{ Root, Topic string }
+
+func (e *NotLoggedError) Error() string {
+	return fmt.Sprintf("the log holds nothing of rootPath %s of these Databases (topic %s): it was never copied through it", e.Root, e.Topic)
+}
+
 // fromLog applies the log alone.
 func (c *copier) fromLog(ctx context.Context) error {
 	b, err := c.Log.Bounds(ctx, c.Topics.Changes, 0)
@@ -211,7 +218,7 @@ func (c *copier) fromLog(ctx context.Context) error {
 		return err
 	}
 	if b.End == b.Start {
-		return fmt.Errorf("the log holds nothing of this tree (topic %s): it was never copied through it", c.Topics.Changes)
+		return &NotLoggedError{Root: c.Rules.Root, Topic: c.Topics.Changes}
 	}
 	if err := c.out.Load(ctx); err != nil {
 		return wrap("destination", err)

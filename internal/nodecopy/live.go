@@ -27,6 +27,9 @@ type LiveOptions struct {
 	Resync time.Duration
 	// Suspend keeps the destination as it is; the source goes on into the log.
 	Suspend bool
+	// Retry is how often nodes that could not be brought are tried again; 0:
+	// zookeeper.DefaultRetry.
+	Retry time.Duration
 }
 
 const (
@@ -191,7 +194,7 @@ func (l *Live) consume(ctx context.Context) error {
 	defer cancel()
 	out := zookeeper.New(ctx, zookeeper.Options{
 		Destination: client, Log: l.o.Log, Writer: writer, Topics: l.o.Topics, Rules: l.o.Rules, CreateRoot: l.o.CreateRoot,
-		Incarnation: l.o.Incarnation, Breaker: breaker.Default(), Confirmed: l.o.Confirmed,
+		Incarnation: l.o.Incarnation, Breaker: breaker.Default(), Confirmed: l.o.Confirmed, Retry: l.o.Retry,
 	})
 	return out.Live(ctx, func(s zookeeper.Standing) {
 		side := Side{Ready: true}

@@ -113,6 +113,36 @@ func TestSourceMoves(t *testing.T) {
 	e.equal()
 }
 
+// Nodes that come and go in the source together with what is below them are never taken
+// for gone without it, or it without them.
+func TestSourceFlaps(t *testing.T) {
+	const pairs = 60
+	e := newEnv(t)
+	e.source.put("/test", "")
+	for i := range 2 * pairs { // beside them, or the limit of what may be missing holds
+		e.source.put(fmt.Sprintf("/test/stays-%d", i), "")
+	}
+	open := zk.WorldACL(zk.PermAll)
+	stop := busily(4, func(r *rand.Rand) {
+		p := fmt.Sprintf("%s/test/flaps-%d", e.source.chroot, r.IntN(pairs))
+		_, err := e.source.conn.Multi(&zk.CreateRequest{Path: p, Acl: open}, &zk.CreateRequest{Path: p + "/below", Acl: open})
+		if err != nil {
+			_, err = e.source.conn.Multi(&zk.DeleteRequest{Path: p + "/below", Version: -1}, &zk.DeleteRequest{Path: p, Version: -1})
+		}
+		e.source.try(err)
+	})
+	for i := range 25 {
+		r, err := e.copy()
+		must(t, err)
+		for _, f := range r.Failures {
+			t.Errorf("copy %d: %+v", i, f)
+		}
+	}
+	stop()
+	e.copied()
+	e.equal()
+}
+
 // Somebody else writes at the destination, deletes parents under us, and creates what
 // is being created: the copy after he stops is equal.
 func TestDestinationMoves(t *testing.T) {

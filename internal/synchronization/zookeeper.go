@@ -34,6 +34,9 @@ type ZooKeeperOptions struct {
 	// Attended: a person waits, so that a tree that something else works on is refused
 	// once that is clear, and not tried again.
 	Attended bool
+	// Turn is how long an attempt waits while something else works on the tree; 0:
+	// nodecopy.DefaultTurn.
+	Turn time.Duration
 	// Progress is told more than a status shows.
 	Progress func(nodecopy.Progress)
 	// Ended is told what an attempt came to.
@@ -45,7 +48,7 @@ type ZooKeeperOptions struct {
 func ZooKeeper(o ZooKeeperOptions) Plugin {
 	return func(set *manifest.Set, s *v1alpha1.Synchronization) (Attempt, error) {
 		c := nodecopy.Options{
-			Log: o.Log, Embedded: o.Embedded, InstanceID: o.Instance, Session: o.Session, FromLog: o.FromLog, Logger: o.Logger,
+			Log: o.Log, Embedded: o.Embedded, InstanceID: o.Instance, Session: o.Session, Turn: o.Turn, FromLog: o.FromLog, Logger: o.Logger,
 			Confirmed: cmp.Or(o.Confirmed, s.Annotations[topology.MarkPrefix+"confirm-prune"]),
 		}
 		if err := c.Configure(set, s.Namespace, &s.Spec.Config); err != nil {
@@ -92,12 +95,13 @@ func outcomeOf(r *nodecopy.Result, err error) (Outcome, error) {
 	var blocked *breaker.PathsError
 	var root *zookeeper.RootMissingError
 	var unlisted *zookeeper.UnlistedError
+	var empty *nodecopy.NotLoggedError
 	switch {
 	case errors.As(err, &blocked):
 		err = Permanent(because{err, "PruneBlocked"})
 	case errors.As(err, &root):
 		err = Permanent(because{err, "DestinationRootMissing"})
-	case errors.As(err, &unlisted):
+	case errors.As(err, &unlisted), errors.As(err, &empty):
 		err = Permanent(because{err, "NotInLog"})
 	case errors.Is(err, producer.ErrNoRoot):
 		err = Permanent(because{err, "SourceRootMissing"})

@@ -51,6 +51,14 @@ func WithJuteMaxBuffer(bytes int) ZooKeeperOption {
 	return func(o *zooKeeperOptions) { o.config.JuteMaxBuffer = bytes }
 }
 
+// WithZooKeeperHeap lets the server's heap grow to so many MiB; 512 suffice for most
+// tests.
+func WithZooKeeperHeap(megabytes int) ZooKeeperOption {
+	return func(o *zooKeeperOptions) {
+		o.config.JavaOptions = append(o.config.JavaOptions, fmt.Sprintf("-Xmx%dm", megabytes))
+	}
+}
+
 // WithZooKeeperSetting sets one of the server's settings, as in zoo.cfg.
 func WithZooKeeperSetting(name, value string) ZooKeeperOption {
 	return func(o *zooKeeperOptions) {

@@ -30,7 +30,7 @@ func (p *Producer) missing(ctx context.Context, result *Result, walk func(root s
 		return err
 	}
 	result.Refused = append(result.Refused, hidden...)
-	for _, path := range back { // created while its parent had been passed
+	for _, path := range topmost(back, gone) { // created while its parent had been passed
 		if err := walk(path); err != nil {
 			return err
 		}
@@ -56,6 +56,26 @@ func (p *Producer) missing(ctx context.Context, result *Result, walk func(root s
 		}
 	}
 	return nil
+}
+
+// topmost are the paths, each with what above it was not there either: where a node is,
+// its parents are, though they were looked at a moment too early.
+func topmost(back, gone []string) (paths []string) {
+	missed := map[string]bool{}
+	for _, path := range gone {
+		missed[path] = true
+	}
+	seen := map[string]bool{}
+	for _, path := range back {
+		for parent := topology.NodeParent(path); missed[parent] && parent != path; parent = topology.NodeParent(path) {
+			path = parent
+		}
+		if !seen[path] {
+			seen[path] = true
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // hold remembers in the log that deletes are held back, or that they no longer are.

@@ -32,7 +32,6 @@ type index struct {
 type entry struct {
 	hash string
 	mode topology.NodeMode
-	ttl  int64
 	acl  []topology.NodeACL
 	// round it was seen in, and that in which it came into the log.
 	round, born int
@@ -74,7 +73,7 @@ func loadIndex(ctx context.Context, log *stream.Client, topic string) (*index, e
 }
 
 func entryOf(hash string, m *topology.NodeMeta) entry {
-	return entry{hash: hash, mode: m.Mode, ttl: m.TTL, acl: m.ACL}
+	return entry{hash: hash, mode: m.Mode, acl: m.ACL}
 }
 
 // note takes in what a node holds, and tells whether the log holds otherwise.
@@ -94,7 +93,7 @@ func (x *index) note(path, hash string, m *topology.NodeMeta) (op topology.Op, c
 	switch {
 	case !known:
 		return topology.Create, true
-	case before.hash != now.hash || before.mode != now.mode || before.ttl != now.ttl || !slices.Equal(before.acl, now.acl):
+	case before.hash != now.hash || before.mode != now.mode || !slices.Equal(before.acl, now.acl):
 		return topology.Update, true
 	}
 	return "", false

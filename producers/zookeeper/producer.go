@@ -131,12 +131,7 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 	}
 	result.Nodes = p.read.Load()
 	body := topology.ListedBody{Fresh: len(result.Refused) == 0 && result.Blocked == nil, At: started, Exclude: p.Rules.Excludes()}
-	for _, r := range result.Refused {
-		body.Refused = append(body.Refused, r.Path)
-	}
-	if len(body.Refused) > mostRefused {
-		body.Refused, body.Unsure = nil, true
-	}
+	refuse(&body, result.Refused)
 	if !watch {
 		if err := p.verified(ctx, started); err != nil {
 			return nil, err
@@ -230,7 +225,25 @@ func (p *Producer) failed() error {
 	return p.failure
 }
 
-// mostRefused paths are named in the log; with more, nothing is concluded about any.
+// refuse names what could not be read.
+func refuse(body *topology.ListedBody, refused []ensemble.Refusal) {
+	if len(refused) > mostRefused {
+		refused, body.Unsure = refused[:mostRefused], true
+	}
+	body.Why = map[string]topology.RefusedWhy{}
+	for _, r := range refused {
+		body.Refused = append(body.Refused, r.Path)
+		switch {
+		case errors.Is(r.Err, ensemble.ErrTooLarge):
+			body.Why[r.Path] = topology.RefusedTooLarge
+		case errors.Is(r.Err, ensemble.ErrHiddenACL):
+			body.Why[r.Path] = topology.RefusedHiddenACL
+		}
+	}
+}
+
+// mostRefused paths are named in the log; with more, nothing is concluded about any
+// node.
 const mostRefused = 1000
 
 // listed waits until everything is in the log and marks that it is.
