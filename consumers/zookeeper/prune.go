@@ -135,6 +135,14 @@ func (c *Consumer) control(r *topology.Record) {
 	}
 }
 
+// readAgain takes in that a record of a node stands at an offset: one behind the last
+// complete comparison says that it could be read since.
+func (c *Consumer) readAgain(path string, offset int64) {
+	if offset > c.listedAt {
+		delete(c.unread, path)
+	}
+}
+
 // countUnread counts what the last complete comparison could not read in the source.
 func (c *Consumer) countUnread() {
 	for path, covered := range c.unread {

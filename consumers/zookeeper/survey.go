@@ -32,6 +32,7 @@ func (s *survey) see(k *kgo.Record) {
 		return
 	}
 	if path, ok := topology.NodePath(r.Key); ok && s.c.Rules.Covers(path) {
+		s.c.readAgain(path, k.Offset)
 		s.differs[r.Key] = !s.c.holds(path, &r)
 	}
 }

@@ -46,9 +46,7 @@ func (c *Consumer) take(ctx context.Context, k *kgo.Record, patience bool) (wait
 	if !ok || !c.Rules.Covers(path) {
 		return false, nil
 	}
-	if k.Offset > c.listedAt {
-		delete(c.unread, path)
-	}
+	c.readAgain(path, k.Offset)
 	// What failed before on this path is judged anew: an older record may have been
 	// the one that could not be written.
 	if err := c.writer.await(ctx, path); err != nil {
