@@ -23,6 +23,7 @@ func (c *Consumer) verify(ctx context.Context) error {
 		return nil
 	}
 	reader := c.Destination.NewReader(ensemble.ReadOptions{ACL: c.Rules.CopyACL})
+	defer reader.Close()
 	todo := slices.Collect(maps.Keys(written))
 	var g errgroup.Group
 	g.SetLimit(ensemble.InFlight)

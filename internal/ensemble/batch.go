@@ -18,28 +18,28 @@ type Read struct {
 	ChildrenErr error
 }
 
+// ReadOptions of a Reader.
+type ReadOptions struct {
+	// ACL reads access control lists too.
+	ACL bool
+	// Watch leaves watches on the data.
+	Watch bool
+	// Children are read too.
+	Children bool
+}
+
 // A Reader reads many nodes at a time: with one request where the servers take
 // such, else with one each. What it returns is not older than NewReader's call.
 // Safe for concurrent use.
 type Reader struct {
 	c *Client
-	// ACL reads access control lists too; Watch leaves watches on the data, and on the
-	// children where they are asked for; Children asks for them.
 	o ReadOptions
 
-	mu    sync.Mutex
-	bulk  *bulk
-	bytes int // what a node weighed lately
-}
-
-// ReadOptions of a Reader.
-type ReadOptions struct {
-	// ACL reads access control lists too.
-	ACL bool
-	// Watch leaves watches on the data and, where they are read, the children.
-	Watch bool
-	// Children are read too.
-	Children bool
+	mu      sync.Mutex
+	bulk    *bulk
+	dialing bool
+	closed  bool
+	bytes   int // what a node weighed lately
 }
 
 // InFlight is how many calls of Reader.Read there should be at a time.
@@ -47,11 +47,13 @@ const InFlight = 8
 
 const (
 	// mostPaths of one request. Nobody knows how large nodes are before they are read,
-	// and a server keeps its answers in memory until they are taken: if they turn out to
-	// have a MiB each, it is as with DefaultInFlight requests for one.
+	// and a server has its answers in memory until they are taken: if small nodes are
+	// followed by some of a MiB each, that is 64 MiB for each of InFlight answers, once.
 	mostPaths = DefaultInFlight / InFlight
-	// mostAnswer is what an answer should weigh.
-	mostAnswer = 512 << 10
+	// mostAnswer is what an answer should weigh, and mostRequest what the paths of a
+	// request may: servers bound those by jute.maxbuffer.
+	mostAnswer  = 512 << 10
+	mostRequest = 64 << 10
 	// fewPaths are not worth a connection.
 	fewPaths = 4
 	// atOnce requests of one node each.
@@ -62,19 +64,27 @@ const (
 // thousand at which servers begin to throttle a client.
 const DefaultInFlight = 512
 
-// NewReader makes one for a stretch of reading.
+// NewReader makes one for a stretch of reading; Close ends it.
 func (c *Client) NewReader(o ReadOptions) *Reader {
 	return &Reader{c: c, o: o, bytes: mostAnswer / 32}
 }
 
+// Close gives the connection back: servers bound how many an address may have.
+func (r *Reader) Close() {
+	r.mu.Lock()
+	b := r.bulk
+	r.bulk, r.closed = nil, true
+	r.mu.Unlock()
+	if b != nil {
+		b.close()
+	}
+}
+
 // Most is how many paths the next Read should have.
 func (r *Reader) Most() int {
-	if r.o.Watch {
-		return atOnce
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.bulk == nil && !r.c.bulk.mayOpen() {
+	if r.bulk == nil {
 		return atOnce
 	}
 	return min(max(mostAnswer/r.bytes, 1), mostPaths)
@@ -83,58 +93,93 @@ func (r *Reader) Most() int {
 // Read reads nodes. An error ends the stretch; what the servers refuse is in the
 // answers.
 func (r *Reader) Read(paths []string) ([]Read, error) {
+	out := make([]Read, 0, len(paths))
+	for rest := paths; len(rest) > 0; {
+		n := fitting(rest)
+		reads, err := r.read(rest[:n], len(paths) == 1)
+		if err != nil {
+			return nil, err
+		}
+		out, rest = append(out, reads...), rest[n:]
+	}
+	return out, nil
+}
+
+// fitting is how many of the paths one request takes.
+func fitting(paths []string) (n int) {
+	bytes := 0
+	for n < len(paths) && (n == 0 || bytes+len(paths[n]) <= mostRequest) {
+		bytes += len(paths[n])
+		n++
+	}
+	return n
+}
+
+func (r *Reader) read(paths []string, alone bool) ([]Read, error) {
 	if b := r.connection(len(paths)); b != nil {
 		out, err := b.read(paths, r.o.Children)
 		if err == nil {
 			r.weighed(out)
 			return out, r.complete(out)
 		}
-		r.c.bulk.failed(b, err)
-		r.log(err)
-		r.mu.Lock()
-		r.bulk = nil
-		r.mu.Unlock()
+		r.failed(b, err)
 	}
 	out := make([]Read, len(paths))
 	var g errgroup.Group
 	g.SetLimit(atOnce)
 	for i, p := range paths {
 		g.Go(func() (err error) {
-			out[i], err = r.one(p, len(paths) == 1)
+			out[i], err = r.one(p, alone)
 			return err
 		})
 	}
 	return out, g.Wait()
 }
 
+// connection is nil where nodes are to be read one by one.
+func (r *Reader) connection(paths int) *bulk {
+	r.mu.Lock()
+	if r.bulk != nil || r.o.Watch || paths < fewPaths || r.dialing || r.closed || !r.c.bulk.may() {
+		defer r.mu.Unlock()
+		return r.bulk
+	}
+	r.dialing = true
+	r.mu.Unlock()
+	// Others go on one by one meanwhile.
+	b, err := r.c.dialBulk()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dialing = false
+	switch {
+	case err != nil:
+		r.c.bulk.failed(err)
+		r.log(err)
+		return nil
+	case r.closed:
+		b.close()
+		return nil
+	}
+	r.c.bulk.worked()
+	r.bulk = b
+	return b
+}
+
+// failed takes a connection out of use.
+func (r *Reader) failed(b *bulk, err error) {
+	b.close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.bulk == b {
+		r.bulk = nil
+		r.c.bulk.failed(err)
+		r.log(err)
+	}
+}
+
 func (r *Reader) log(err error) {
 	if !errors.Is(err, errNoBulk) && r.c.ctx.Err() == nil {
 		r.c.log.Debug("reading many nodes with one request failed, they are read one by one", "error", err.Error())
 	}
-}
-
-// connection is nil where nodes are to be read one by one.
-func (r *Reader) connection(paths int) *bulk {
-	if r.o.Watch {
-		return nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.bulk != nil || paths < fewPaths {
-		return r.bulk
-	}
-	b, err := r.c.bulk.open(r.c)
-	if err == nil {
-		if err = b.sync(); err != nil {
-			r.c.bulk.failed(b, err)
-		}
-	}
-	if err != nil {
-		r.log(err)
-		return nil
-	}
-	r.bulk = b
-	return b
 }
 
 // weighed takes in what nodes weigh: a rise at once, a fall slowly.
@@ -189,95 +234,61 @@ func (r *Reader) acl(read *Read) error {
 // one reads a node by itself, with its children: alone says that nothing else is being
 // read, so that time is worth more than requests.
 func (r *Reader) one(path string, alone bool) (read Read, err error) {
-	var g errgroup.Group
 	children := func() error {
-		get := r.c.Children
-		if r.o.Watch {
-			get = r.c.ChildrenWatched
-		}
-		read.Children, _, read.ChildrenErr = get(path)
+		read.Children, _, read.ChildrenErr = r.c.Children(path)
 		if isRefused(read.ChildrenErr) {
 			return nil
 		}
 		return read.ChildrenErr
 	}
-	node := func() (err error) {
-		read.Node, _, err = r.c.Node(path, r.o.ACL, r.o.Watch)
-		if isRefused(err) {
-			read.Err, err = err, nil
-		}
-		return err
-	}
-	if r.o.Children && (alone || r.o.Watch) {
+	var g errgroup.Group
+	if r.o.Children && alone {
 		g.Go(children)
-		err = node()
-		return read, errors.Join(err, g.Wait())
 	}
-	if err := node(); err != nil || read.Node == nil || !r.o.Children || read.Node.Stat.NumChildren == 0 {
+	read.Node, _, err = r.c.Node(path, r.o.ACL, r.o.Watch)
+	if isRefused(err) {
+		read.Err, err = err, nil
+	}
+	if err := errors.Join(err, g.Wait()); err != nil || read.Node == nil {
 		return read, err
 	}
-	return read, children()
+	// Also where it came to be between the two.
+	if r.o.Children && len(read.Children) == 0 && read.ChildrenErr == nil && read.Node.Stat.NumChildren > 0 {
+		return read, children()
+	}
+	return read, nil
 }
 
-// bulkHolder has a client's bulk connection, which is made when it is wanted first.
-type bulkHolder struct {
-	mu     sync.Mutex
-	now    *bulk
-	closed bool
-	never  bool      // the servers take no such requests
-	after  time.Time // when to try again
+// bulkAccess is whether a client reads many nodes with one request, and when again.
+type bulkAccess struct {
+	mu    sync.Mutex
+	never bool // the servers take no such requests
+	after time.Time
+	wait  time.Duration
 }
 
-// bulkAgain after it failed.
-const bulkAgain = time.Second
+// After a failure it is tried again after so long, and twice as long each time.
+const (
+	bulkAgain       = time.Second
+	bulkAgainAtMost = time.Minute
+)
 
-func (h *bulkHolder) mayOpen() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.may()
+func (a *bulkAccess) may() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.never && !time.Now().Before(a.after)
 }
 
-func (h *bulkHolder) may() bool { return !h.closed && !h.never && !time.Now().Before(h.after) }
-
-// open returns the connection.
-func (h *bulkHolder) open(c *Client) (*bulk, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.now != nil {
-		return h.now, nil
-	}
-	if !h.may() {
-		return nil, errNoBulk
-	}
-	b, err := c.dialBulk()
-	if err != nil {
-		h.after = time.Now().Add(bulkAgain)
-		return nil, err
-	}
-	h.now = b
-	return b, nil
+func (a *bulkAccess) worked() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.wait = 0
 }
 
-// failed takes a connection out of use.
-func (h *bulkHolder) failed(b *bulk, err error) {
-	if errors.Is(err, errNoBulk) {
-		b.close()
-	}
-	b.end(err)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.never = h.never || errors.Is(err, errNoBulk)
-	if h.now == b {
-		h.now, h.after = nil, time.Now().Add(bulkAgain)
-	}
-}
-
-func (h *bulkHolder) close() {
-	h.mu.Lock()
-	b := h.now
-	h.now, h.closed = nil, true
-	h.mu.Unlock()
-	if b != nil {
-		b.close()
-	}
+func (a *bulkAccess) failed(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.never = a.never || errors.Is(err, errNoBulk)
+	a.wait = min(max(2*a.wait, bulkAgain), bulkAgainAtMost)
+	a.after = time.Now().Add(a.wait)
 }

@@ -2,12 +2,14 @@ package ensemble
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -23,6 +25,8 @@ type bulk struct {
 	conn    net.Conn
 	timeout time.Duration
 	path    func(string) string
+	heard   func()
+	stop    func() bool
 
 	mu  sync.Mutex
 	xid int32
@@ -52,12 +56,19 @@ func (c *Client) dialBulk() (_ *bulk, err error) {
 	if server == "" {
 		server = c.o.Servers[rand.N(len(c.o.Servers))] //nolint:gosec // no secret: it spreads clients
 	}
-	conn, err := dialer(c.o.TLS, c.sessionTimeout())("tcp", server, bulkWithin)
+	conn, err := c.dialer()("tcp", server, bulkWithin)
 	if err != nil {
 		return nil, err
 	}
-	b := &bulk{conn: conn, timeout: c.sessionTimeout(), path: c.path}
+	b := &bulk{conn: conn, timeout: c.sessionTimeout(), path: c.path, heard: c.heard}
+	b.mu.Lock() // what ends it reads stop
+	b.stop = context.AfterFunc(c.ctx, func() { b.end(c.ctx.Err()) })
+	b.mu.Unlock()
+	late := time.AfterFunc(bulkWithin, func() { b.end(os.ErrDeadlineExceeded) })
 	defer func() {
+		if !late.Stop() && err == nil {
+			err = os.ErrDeadlineExceeded
+		}
 		if err != nil {
 			b.end(err)
 		}
@@ -73,7 +84,7 @@ func (c *Client) dialBulk() (_ *bulk, err error) {
 			return nil, err
 		}
 	}
-	return b, nil
+	return b, b.sync()
 }
 
 // begin is the exchange that a connection starts with.
@@ -134,6 +145,7 @@ func (b *bulk) receive(in io.Reader) {
 			b.end(err)
 			return
 		}
+		b.heard()
 		a := answer{b: packet}
 		xid, _ := a.int32(), a.int64()
 		if xid == xidPing {
@@ -230,6 +242,7 @@ func (b *bulk) ended(err error) {
 	}
 	b.waiting = nil
 	_ = b.conn.Close() // it is given up
+	b.stop()
 }
 
 // close ends the session too.
@@ -238,7 +251,8 @@ func (b *bulk) close() {
 	b.end(net.ErrClosed)
 }
 
-// sync has the server catch up with the leader.
+// sync has the server catch up with the leader: nothing older is read than when it was
+// called.
 func (b *bulk) sync() error {
 	xid := b.nextXid()
 	_, err := b.ask(newRequest(xid, opSync).string(b.path("/")), xid)
@@ -281,7 +295,7 @@ func readsOf(a answer, paths []string, children bool) ([]Read, error) {
 			}
 		}
 	}
-	if a.broken {
+	if last, done, _ := a.int32(), a.bool(), a.int32(); a.broken || last != opError || !done {
 		return nil, errMalformed
 	}
 	return out, nil

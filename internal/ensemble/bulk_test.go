@@ -94,11 +94,12 @@ func TestManyAsOne(t *testing.T) {
 				requests := server.Status().Received - before
 				got.equal(t, "many", want)
 				walk(t, many, root, ReadOptions{ACL: acl, Watch: true}).equal(t, "with watches", want)
-				if many.bulk.now == nil {
-					t.Fatal("nothing was read many at a time")
+				most := int64(len(got.nodes) / 4)
+				if acl {
+					most += int64(len(got.nodes)) // each is asked for its list
 				}
-				if !acl && requests > int64(len(got.nodes)/4) {
-					t.Errorf("%d requests for %d nodes", requests, len(got.nodes))
+				if requests > most {
+					t.Errorf("%d requests for %d nodes, acl %t", requests, len(got.nodes), acl)
 				}
 			}
 		})
@@ -118,27 +119,84 @@ func TestManyThroughCuts(t *testing.T) {
 		walk(t, c, "/tree", ReadOptions{}).equal(t, fmt.Sprint("cut ", i), want)
 		cut.Stop()
 	}
-	time.Sleep(bulkAgain)
+	server.Proxy.Delay(0)
+	time.Sleep(2 * bulkAgain)
+	before := server.Status()
 	walk(t, c, "/tree", ReadOptions{}).equal(t, "afterwards", want)
-	if c.bulk.now == nil {
-		t.Error("nothing was read many at a time in the end")
+	after := server.Status()
+	if requests := after.Received - before.Received; requests > int64(len(want.nodes)/4) {
+		t.Errorf("%d requests in the end: not many at a time", requests)
+	}
+	if after.Connections > before.Connections {
+		t.Errorf("%d connections are left, there were %d", after.Connections, before.Connections)
 	}
 }
 
 // The session lives on while nothing is read.
 func TestBulkIdle(t *testing.T) {
 	server := testenv.StartZooKeeper(t)
-	conn := bare(t, server.Addr())
-	tree(t, conn, "/tree")
+	tree(t, bare(t, server.Addr()), "/tree")
 	c, err := Connect(t.Context(), Options{Servers: []string{server.Addr()}, SessionTimeout: 600 * time.Millisecond})
 	must(t, err)
 	defer c.Close()
-	want := walk(t, c, "/tree", ReadOptions{})
-	before := c.bulk.now
+	r := c.NewReader(ReadOptions{Children: true})
+	defer r.Close()
+	paths := []string{"/tree", "/tree/large", "/tree/bytes", "/tree/none", "/tree/dir-01"}
+	_, err = r.Read(paths)
+	must(t, err)
+	before := r.bulk
 	time.Sleep(2 * time.Second)
-	walk(t, c, "/tree", ReadOptions{}).equal(t, "later", want)
-	if c.bulk.now != before || before == nil {
+	reads, err := r.Read(paths)
+	must(t, err)
+	if r.bulk != before || before == nil {
 		t.Error("the connection was made anew")
+	}
+	if len(reads[0].Children) < 40 || len(reads[1].Node.Data) != 900_000 || reads[3].Node != nil {
+		t.Errorf("read %+v", reads)
+	}
+}
+
+// How long nobody answered counts from when somebody was asked.
+func TestPatience(t *testing.T) {
+	server := testenv.StartZooKeeper(t)
+	c := dial(t, Options{Servers: []string{server.Addr()}}, WithPatience(20*time.Second))
+	_, _, err := c.Exists("/zookeeper")
+	must(t, err)
+	c.answered.Store(time.Now().Add(-time.Hour).UnixNano())
+	server.Kill()
+	time.AfterFunc(time.Second, server.Start)
+	if _, found, err := c.Exists("/zookeeper"); err != nil || !found {
+		t.Errorf("after a restart: %t, %v", found, err)
+	}
+}
+
+// How many nodes are asked for at a time follows their sizes, up and down, and does not
+// stay small without a connection.
+func TestMost(t *testing.T) {
+	r := (&Client{}).NewReader(ReadOptions{})
+	sized := func(n int) []Read { return []Read{{Node: &Node{Data: make([]byte, n)}}} }
+	r.bulk = &bulk{}
+	r.weighed(sized(1 << 20))
+	if n := r.Most(); n != 1 {
+		t.Errorf("of a MiB each: %d", n)
+	}
+	for range 40 {
+		r.weighed(sized(10))
+	}
+	if n := r.Most(); n != mostPaths {
+		t.Errorf("of 10 bytes each: %d", n)
+	}
+	r.weighed(sized(1 << 20))
+	r.bulk = nil
+	if n := r.Most(); n != atOnce {
+		t.Errorf("one by one: %d", n)
+	}
+	long := slices.Repeat([]string{"/" + strings.Repeat("x", mostRequest/3)}, 5)
+	if n := fitting(long); n != 2 {
+		t.Errorf("of long paths: %d", n)
+	}
+	if n := fitting([]string{strings.Repeat("x", 2*mostRequest), "/a"}); n != 1 {
+		t.Errorf("of one that is too long: %d", n)
 	}
 }
 
@@ -179,6 +237,7 @@ func TestDamagedAnswers(t *testing.T) {
 	whole = request(whole).int32(codeNoNode)
 	header(opError, 0)
 	whole = request(whole).int32(codeNoAuth)
+	header(opError, 1)
 	out, err := readsOf(answer{b: whole}, paths, true)
 	must(t, err)
 	if string(out[1].Node.Data) != "data" || !slices.Equal(out[0].Children, []string{"x", "yy"}) || out[2].Node != nil || out[2].Err != nil || !errors.Is(out[2].ChildrenErr, zk.ErrNoAuth) {
@@ -204,7 +263,7 @@ func TestServersWithoutMultiRead(t *testing.T) {
 	c := dial(t, Options{Servers: []string{server.Addr()}})
 	got := walk(t, c, "/tree", ReadOptions{})
 	walk(t, c, "/tree", ReadOptions{Watch: true}).equal(t, "one by one", got)
-	if !c.bulk.never || c.bulk.now != nil {
+	if !c.bulk.never || c.bulk.may() {
 		t.Error("it is asked again")
 	}
 	if len(got.nodes) < 4000 || len(got.refused) != 1 {

@@ -33,7 +33,8 @@ type Client struct {
 	answered atomic.Int64
 	lost     atomic.Int64
 	onEvent  func(zk.Event)
-	bulk     bulkHolder
+	hosts    *hosts
+	bulk     bulkAccess
 	// sessions that expired; synced is for how many of them the server of the next
 	// session was brought up to date.
 	expired, synced atomic.Int64
@@ -69,22 +70,19 @@ func WithEvents(fn func(zk.Event)) Option { return func(c *Client) { c.onEvent =
 // Connect begins a session; it does not wait for it. The client is closed when ctx
 // ends.
 func Connect(ctx context.Context, o Options, options ...Option) (*Client, error) {
-	c := &Client{o: o, ctx: ctx, patience: DefaultPatience, log: slog.New(slog.DiscardHandler)}
+	c := &Client{o: o, ctx: ctx, hosts: &hosts{}, patience: DefaultPatience, log: slog.New(slog.DiscardHandler)}
 	for _, option := range options {
 		option(c)
 	}
 	timeout := c.sessionTimeout()
 	c.answered.Store(time.Now().UnixNano())
 	conn, _, err := zk.Connect(o.Servers, timeout,
-		zk.WithDialer(dialer(o.TLS, timeout)), zk.WithHostProvider(&hosts{}), zk.WithLogger((*logger)(c)), zk.WithLogInfo(false), zk.WithMaxConnBufferSize(maxRequest), zk.WithEventCallback(c.event))
+		zk.WithDialer(c.dialer()), zk.WithHostProvider(c.hosts), zk.WithLogger((*logger)(c)), zk.WithLogInfo(false), zk.WithMaxConnBufferSize(maxRequest), zk.WithEventCallback(c.event))
 	if err != nil {
 		return nil, fmt.Errorf("ensemble %s: %w", strings.Join(o.Servers, ","), err)
 	}
 	c.conn = conn
-	c.stop = context.AfterFunc(ctx, func() {
-		c.bulk.close()
-		conn.Close()
-	})
+	c.stop = context.AfterFunc(ctx, conn.Close)
 	if o.Username != "" {
 		// The library sends it again on every new connection.
 		if err := c.do("sign in", "", func() error { return conn.AddAuth("digest", []byte(o.Username+":"+o.Password)) }); err != nil {
@@ -99,10 +97,13 @@ func (c *Client) sessionTimeout() time.Duration {
 	return cmp.Or(c.o.SessionTimeout, DefaultSessionTimeout)
 }
 
+func (c *Client) dialer() zk.Dialer {
+	return dialer(c.o.TLS, c.sessionTimeout(), c.hosts.name)
+}
+
 // Close ends the session.
 func (c *Client) Close() {
 	c.stop()
-	c.bulk.close()
 	c.conn.Close()
 }
 
@@ -169,14 +170,17 @@ func (c *Client) once(verb, path string, fn func() error) error {
 	case c.ctx.Err() != nil:
 		return c.ctx.Err()
 	case err == nil:
-		c.answered.Store(time.Now().UnixNano())
+		c.heard()
 		return nil
 	case transient(err):
 		return &Error{Verb: verb, Path: path, Err: errors.Join(ErrLost, err)}
 	}
-	c.answered.Store(time.Now().UnixNano())
+	c.heard()
 	return &Error{Verb: verb, Path: path, Err: err}
 }
+
+// heard: a server has answered.
+func (c *Client) heard() { c.answered.Store(time.Now().UnixNano()) }
 
 // read is do for a request that reads: what it returns is never older than what was
 // returned before. Within a session the servers see to that; the next session may be
@@ -214,12 +218,16 @@ func (c *Client) catchUp(expired int64) error {
 
 // do repeats a request that may be repeated until a server answers it.
 func (c *Client) do(verb, path string, fn func() error) error {
+	lost := time.Time{}
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := c.once(verb, path, fn)
 		if !errors.Is(err, ErrLost) {
 			return err
 		}
-		if err := c.await(wait, err); err != nil {
+		if lost.IsZero() {
+			lost = time.Now()
+		}
+		if err := c.await(wait, lost, err); err != nil {
 			return err
 		}
 	}
@@ -227,14 +235,16 @@ func (c *Client) do(verb, path string, fn func() error) error {
 
 // Await waits, after a request whose answer was lost, until it may be looked into; an
 // error is final.
-func (c *Client) Await(cause error) error { return c.await(lostPause, cause) }
+func (c *Client) Await(cause error) error { return c.await(lostPause, time.Time{}, cause) }
 
 // lostPause keeps a server that drops connections from being flooded.
 const lostPause = 50 * time.Millisecond
 
-// await waits a little for a server to answer again; the error is final.
-func (c *Client) await(wait time.Duration, cause error) error {
-	if time.Since(time.Unix(0, c.answered.Load())) > c.patience {
+// await waits a little for a server to answer again, which none did since lost; the
+// error is final.
+func (c *Client) await(wait time.Duration, lost time.Time, cause error) error {
+	// Before, nobody may have asked.
+	if time.Since(lost) > c.patience && time.Since(time.Unix(0, c.answered.Load())) > c.patience {
 		return &UnreachableError{Servers: c.o.Servers, For: c.patience, Problem: c.why(), Err: cause}
 	}
 	select {

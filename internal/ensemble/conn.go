@@ -4,30 +4,38 @@ import (
 	"bufio"
 	"crypto/tls"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
 // conn is a connection as the client library uses it, with two differences: many
-// small answers are read in one system call, and no wait is longer than patience
-// (the library waits ten times as long for the answer to its first packet, which a
-// server that is stopped would never give).
+// small answers are read in one system call, and until the first of them no wait is
+// longer than patience (the library waits ten times as long for the answer to its first
+// packet, which a server that is stopped would never give).
 type conn struct {
 	net.Conn
 	reader   *bufio.Reader
 	patience time.Duration
+	answered atomic.Bool
 }
 
 // readBuffer takes some hundred answers about small nodes.
 const readBuffer = 64 << 10
 
-func (c *conn) Read(b []byte) (int, error) { return c.reader.Read(b) }
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.reader.Read(b)
+	if n > 0 {
+		c.answered.Store(true)
+	}
+	return n, err
+}
 
 func (c *conn) SetReadDeadline(t time.Time) error { return c.Conn.SetReadDeadline(c.bound(t)) }
 
 func (c *conn) SetWriteDeadline(t time.Time) error { return c.Conn.SetWriteDeadline(c.bound(t)) }
 
 func (c *conn) bound(t time.Time) time.Time {
-	if t.IsZero() {
+	if t.IsZero() || c.answered.Load() {
 		return t
 	}
 	if most := time.Now().Add(c.patience); t.After(most) {
@@ -36,8 +44,9 @@ func (c *conn) bound(t time.Time) time.Time {
 	return t
 }
 
-// dialer makes such connections, with TLS where that is asked for.
-func dialer(config *tls.Config, patience time.Duration) func(network, address string, timeout time.Duration) (net.Conn, error) {
+// dialer makes such connections, with TLS where that is asked for: certificates are held
+// against what name makes of the address.
+func dialer(config *tls.Config, patience time.Duration, name func(address string) string) func(network, address string, timeout time.Duration) (net.Conn, error) {
 	return func(network, address string, timeout time.Duration) (net.Conn, error) {
 		d := net.Dialer{Timeout: max(timeout, 5*time.Second)}
 		var raw net.Conn
@@ -46,7 +55,7 @@ func dialer(config *tls.Config, patience time.Duration) func(network, address st
 			raw, err = d.Dial(network, address)
 		} else {
 			c := config.Clone()
-			if host, _, splitErr := net.SplitHostPort(address); splitErr == nil && c.ServerName == "" {
+			if host, _, splitErr := net.SplitHostPort(name(address)); splitErr == nil && c.ServerName == "" {
 				c.ServerName = host
 			}
 			raw, err = tls.DialWithDialer(&d, network, address, c)

@@ -1,10 +1,12 @@
 package ensemble
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,23 +54,47 @@ func TestNameThatDoesNotResolve(t *testing.T) {
 	}
 }
 
+// Every address of every name is tried in turn; names are looked up again each round.
 func TestServersInTurn(t *testing.T) {
-	h := &hosts{}
+	known := map[string][]string{"a": {"10.0.0.1", "10.0.0.2"}, "b": {"10.0.0.3"}}
+	h := &hosts{lookup: func(_ context.Context, host string) ([]string, error) {
+		if found := known[host]; found != nil {
+			return found, nil
+		}
+		return nil, errors.New("no such host")
+	}}
 	if h.Init(nil) == nil {
 		t.Error("no servers are accepted")
 	}
-	must(t, h.Init([]string{"a:1", "b:1", "c:1"}))
-	first, again := h.Next()
-	if again {
-		t.Error("the first was not tried before")
+	must(t, h.Init([]string{"a:1", "b:2", "c:3"}))
+	rounds := 0
+	round := func(want ...string) {
+		t.Helper()
+		var got []string
+		for i := range want {
+			next, again := h.Next()
+			if again != (i == 0 && rounds > 0) {
+				t.Errorf("%s: again %t", next, again)
+			}
+			got = append(got, next)
+		}
+		rounds++
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("a round of %q, want %q", got, want)
+		}
 	}
-	h.Next()
-	h.Connected() // the second
-	h.Next()
-	if next, again := h.Next(); next != first || again {
-		t.Errorf("next is %s, again %t, want %s, false", next, again, first)
+	round("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:2", "c:3")
+	known["a"], known["b"], known["c"] = []string{"10.0.0.4"}, nil, []string{"10.0.0.5"} // b cannot be looked up now
+	round("10.0.0.3:2", "10.0.0.4:1", "10.0.0.5:3")
+	if name := h.name("10.0.0.4:1"); name != "a:1" {
+		t.Errorf("10.0.0.4:1 is %s", name)
 	}
-	if _, again := h.Next(); !again {
-		t.Error("all were tried since one answered")
+	last, _ := h.Next()
+	h.Connected()
+	for range 2 {
+		if next, again := h.Next(); next == last || again {
+			t.Errorf("when %s is lost, next is %s, again %t", last, next, again)
+		}
 	}
 }

@@ -49,7 +49,8 @@ type Walk struct {
 // read are returned, and all others visited; an error ends it.
 func (w *Walk) Run(ctx context.Context) (found bool, refused []Refusal, err error) {
 	t := &trail{w: w, todo: []string{w.Root}}
-	t.reader = w.Client.NewReader(ReadOptions{ACL: w.ACL, Watch: w.Watch, Children: true})
+	t.reader = w.Client.NewReader(ReadOptions{ACL: w.ACL, Watch: w.Watch, Children: !w.Watch})
+	defer t.reader.Close()
 	t.ready = sync.NewCond(&t.mu)
 	g, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, t.end)()
@@ -150,12 +151,16 @@ func (t *trail) nodes(paths []string) error {
 	if err != nil {
 		return err
 	}
+	var g errgroup.Group
+	g.SetLimit(atOnce)
 	for i := range reads {
-		if err := t.node(paths[i], &reads[i]); err != nil {
+		if t.w.Watch { // each takes another request
+			g.Go(func() error { return t.node(paths[i], &reads[i]) })
+		} else if err := t.node(paths[i], &reads[i]); err != nil {
 			return err
 		}
 	}
-	return nil
+	return g.Wait()
 }
 
 func (t *trail) node(path string, r *Read) error {
@@ -169,11 +174,15 @@ func (t *trail) node(path string, r *Read) error {
 		t.mu.Unlock()
 	}
 	if err == nil {
-		if err = t.w.Visit(r.Node); err == nil {
+		switch err = t.w.Visit(r.Node); {
+		case err != nil: // what is below a node that is not taken is not watched either
+		case t.w.Watch:
+			r.Children, _, err = t.w.Client.ChildrenWatched(path)
+		default:
 			err = r.ChildrenErr
 		}
 	}
-	if isRefused(err) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrHiddenACL) {
+	if IsRefusal(err) {
 		t.mu.Lock()
 		t.refused = append(t.refused, Refusal{path, err})
 		t.mu.Unlock()
@@ -186,6 +195,12 @@ func (t *trail) node(path string, r *Read) error {
 }
 
 func isRefused(err error) bool { return errors.Is(err, zk.ErrNoAuth) }
+
+// IsRefusal tells whether an error is about one node alone, which then is refused with
+// what is below it.
+func IsRefusal(err error) bool {
+	return isRefused(err) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrHiddenACL)
+}
 
 // Node reads one node, with its ACL if asked for, and leaves a watch on its data if
 // asked for.
