@@ -127,7 +127,8 @@ func (a *attempt) store(same bool, generation int64) result {
 	r := a.j.record
 	e := state.Entry{Version: r.Version, UID: r.UID, Offset: a.j.offset}
 	e.Version.Generation = generation
-	if same && a.live() && a.e.Hash != "" && !a.j.verify {
+	// Of what was left out the ETag may be that of an older version, as it was noted once.
+	if same && a.live() && a.e.Hash != "" && !has(a.e, markLeftOut) && !a.j.verify {
 		e.Hash, e.DestinationRV = a.e.Hash, a.e.DestinationRV
 		a.a.count(func(c *Counts) { c.Unchanged++ })
 		return result{entry: &e, release: true}

@@ -23,13 +23,16 @@ func (c *Consumer) firstACL(o *op) {
 	c.mu.Unlock()
 	switch {
 	case postponed:
+		return
 	case !c.Rules.CopyACL || o.meta.ACL == nil:
 		o.ACL = ensemble.Open()
 	case allowsUs(o.meta.ACL, c.Destination.Options().Username):
 		o.ACL = o.meta.ACL
 	default:
 		c.postponeACL(o)
+		return
 	}
+	c.dropACL(o.Path)
 }
 
 // postponeACL has a node created for its creator alone and its list set at the end;
@@ -50,11 +53,21 @@ func (c *Consumer) postponeACL(o *op) bool {
 
 // laterACL has a node's list set at the end if it differs.
 func (c *Consumer) laterACL(o *op, n *node) {
-	if c.aclDiffers(n, o) {
-		c.mu.Lock()
-		c.acls[o.Path] = o
-		c.mu.Unlock()
+	if !c.aclDiffers(n, o) {
+		c.dropACL(o.Path)
+		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.acls[o.Path] = o
+}
+
+// dropACL forgets the list that was to be set at the end: a later record wants another,
+// which the node has, or its end.
+func (c *Consumer) dropACL(path string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.acls, path)
 }
 
 // allEverything are ZooKeeper's five permissions.

@@ -94,6 +94,9 @@ func (l *living) compare(ctx context.Context, listed bool) error {
 	if err := l.writer.drain(ctx); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	l.acls = map[string]*op{} // found anew
+	l.mu.Unlock()
 	undeleted := l.undeleted()
 	l.report.reset()
 	if err := l.Load(ctx); err != nil {

@@ -22,9 +22,11 @@ func (s *survey) see(k *kgo.Record) {
 	r, err := topology.Decode(k)
 	if err != nil {
 		var newer *topology.NewerSchemaError
-		if errors.As(err, &newer) {
-			s.newer = errors.Join(s.newer, err)
+		if s.newer == nil && errors.As(err, &newer) {
+			s.newer = err // one of perhaps many
 		}
+		// Whatever it is, the one before it does not count any more.
+		delete(s.differs, string(k.Key))
 		return
 	}
 	if topology.IsControl(r.Key) {
@@ -63,6 +65,7 @@ func (c *Consumer) holds(path string, r *topology.Record) bool {
 // equal notes that the destination is as the last record of a node says.
 func (c *Consumer) equal(path string) {
 	c.report.mended(path)
+	c.dropACL(path)
 	c.tree.change(path, func(n *node) {
 		if !n.wanted {
 			n.wanted, n.unchanged = true, true

@@ -82,6 +82,7 @@ func (c *Consumer) want(ctx context.Context, path string, r *topology.Record, pa
 	o := wish(path, r)
 	n, exists := c.tree.get(path)
 	if exists && n.wanted && c.same(&n, o) {
+		c.dropACL(path)
 		return false, nil // it does already
 	}
 	if !exists {
@@ -110,6 +111,7 @@ func (c *Consumer) change(ctx context.Context, o *op, n *node) error {
 		o.Kind, o.Version = topology.Update, n.version
 		c.laterACL(o, n)
 	default:
+		c.dropACL(o.Path)
 		c.tree.change(o.Path, func(n *node) { n.unchanged = true })
 		c.report.count(Unchanged)
 	}
@@ -127,9 +129,7 @@ func (c *Consumer) unwant(ctx context.Context, path string, r *topology.Record) 
 		return nil
 	}
 	c.tree.change(path, func(n *node) { n.wanted = false })
-	c.mu.Lock()
-	delete(c.acls, path)
-	c.mu.Unlock()
+	c.dropACL(path)
 	return c.writer.add(ctx, &op{Op: ensemble.Op{Kind: topology.Delete, Path: path, Version: n.version}, version: r.Version, observed: r.ObservedAt})
 }
 

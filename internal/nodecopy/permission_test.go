@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"github.com/go-zookeeper/zk"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/afterimage-dr/afterimage/consumers/zookeeper"
 	"github.com/afterimage-dr/afterimage/internal/ensemble"
 	"github.com/afterimage-dr/afterimage/internal/testenv"
+	"github.com/afterimage-dr/afterimage/topology"
 )
 
 func digest(user string) []zk.ACL { return zk.DigestACL(zk.PermAll, user, user) }
@@ -245,4 +247,34 @@ func TestACLHidden(t *testing.T) {
 	}
 	e.copied()
 	e.equal()
+}
+
+// Of several lists that the log has of a node the last one is set, also where a run that
+// was killed had logged one and not set it.
+func TestLastListCounts(t *testing.T) {
+	e := newEnv(t)
+	must(t, e.source.conn.AddAuth("digest", []byte("one:one")))
+	must(t, e.destination.conn.AddAuth("digest", []byte("one:one")))
+	for _, p := range []string{"/test", "/test/a", "/test/b"} {
+		e.source.put(p, "v")
+	}
+	e.source.restrict("/test/a", digest("one"))
+	e.copied(copyACL, signedIn("one"))
+	b, err := e.log.Bounds(t.Context(), e.o.Topics.Changes, 0)
+	must(t, err)
+	w, err := e.log.Writer()
+	must(t, err)
+	defer w.Close()
+	must(t, e.log.Read(t.Context(), e.o.Topics.Changes, 0, b.Start, b.End, func(k *kgo.Record) error {
+		r, err := topology.Decode(k)
+		if path, ok := topology.NodePath(r.Key); err != nil || !ok || path != "/test/a" {
+			return err
+		}
+		r.Node.ACL = ensemble.Open()
+		return w.AppendSync(t.Context(), r.Encode(e.o.Topics.Changes, 0))
+	}))
+	if r := e.copied(copyACL, signedIn("one")); r.Appended != 1 {
+		t.Errorf("%+v, want the source's list appended", r)
+	}
+	e.aclsEqual()
 }

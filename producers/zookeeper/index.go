@@ -2,6 +2,7 @@ package zookeeper
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -23,6 +24,8 @@ type index struct {
 	nodes map[string]entry
 	// round is the comparison that goes on: what it has not seen at its end is gone.
 	round int
+	// gaps in the log, by key, and when each ended.
+	gaps map[string]time.Time
 	// verified is up to when the log is known to hold everything.
 	verified time.Time
 	// held: see topology.BlockedBody; 0 while nothing is held back.
@@ -39,7 +42,7 @@ type entry struct {
 
 // loadIndex reads a topic to its end.
 func loadIndex(ctx context.Context, log *stream.Client, topic string) (*index, error) {
-	x := &index{nodes: map[string]entry{}}
+	x := &index{nodes: map[string]entry{}, gaps: map[string]time.Time{}}
 	b, err := log.Bounds(ctx, topic, 0)
 	if err != nil {
 		return nil, err
@@ -53,8 +56,11 @@ func loadIndex(ctx context.Context, log *stream.Client, topic string) (*index, e
 		if err != nil {
 			return nil //nolint:nilerr // not ours
 		}
-		if r.Kind == topology.Heartbeat {
+		switch r.Kind {
+		case topology.Heartbeat:
 			x.verified = r.VerifiedAt
+		case topology.Gap:
+			x.gap(&r)
 		}
 		if held, ok := topology.BlockedAt(side, &r); ok {
 			x.held = held
@@ -70,6 +76,15 @@ func loadIndex(ctx context.Context, log *stream.Client, topic string) (*index, e
 		return nil
 	})
 	return x, err
+}
+
+func (x *index) gap(r *topology.Record) {
+	var body topology.GapBody
+	if json.Unmarshal(r.Body, &body) != nil {
+		delete(x.gaps, r.Key)
+		return
+	}
+	x.gaps[r.Key] = body.To
 }
 
 func entryOf(hash string, m *topology.NodeMeta) entry {

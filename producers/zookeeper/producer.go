@@ -3,6 +3,7 @@
 package zookeeper
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,7 +41,8 @@ type Options struct {
 // Producer compares a source tree with the log and appends the differences.
 type Producer struct {
 	Options
-	index *index
+	index    *index
+	refusals refusals
 
 	mu      sync.Mutex
 	failure error // of an append
@@ -130,6 +132,7 @@ func (p *Producer) compare(ctx context.Context, watch bool) (*Result, error) {
 		return nil, err
 	}
 	result.Nodes = p.read.Load()
+	p.refusals.reset(result.Refused)
 	body := topology.ListedBody{Fresh: len(result.Refused) == 0 && result.Blocked == nil, At: started, Exclude: p.Rules.Excludes()}
 	refuse(&body, result.Refused)
 	if !watch {
@@ -173,7 +176,9 @@ func (p *Producer) found(ctx context.Context, n *ensemble.Node) error {
 
 // record of a node.
 func record(n *ensemble.Node, op topology.Op, hash string) *topology.Record {
-	body := n.Data
+	// The answer that the data is part of may be much larger, and the record waits for the
+	// log.
+	body := bytes.Clone(n.Data)
 	if body == nil {
 		body = []byte{} // without a body it would be a delete; the hash tells
 	}

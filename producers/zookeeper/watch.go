@@ -44,6 +44,7 @@ func (p *Producer) Watch(ctx context.Context, o WatchOptions) error {
 	if err := p.gap(ctx, since, started); err != nil {
 		return err
 	}
+	compared := time.Since(started)
 	o.Compared(result)
 	heartbeat := time.NewTicker(o.Heartbeat)
 	defer heartbeat.Stop()
@@ -56,11 +57,17 @@ func (p *Producer) Watch(ctx context.Context, o WatchOptions) error {
 	if err := p.prove(ctx, o.Events); err != nil {
 		return err
 	}
+	var soon <-chan time.Time
 	for {
+		if soon == nil && p.refusals.changed() {
+			soon = time.After(max(compareSoon, compareRest*compared))
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-resync:
+			return nil
+		case <-soon:
 			return nil
 		case <-o.Events.ready:
 			err = p.drain(ctx, o.Events)
@@ -72,6 +79,14 @@ func (p *Producer) Watch(ctx context.Context, o WatchOptions) error {
 		}
 	}
 }
+
+// What can no longer be read, or can again, has everything compared soon, so that it is
+// counted and what is below it is found: after compareSoon, and after compareRest times
+// as long as a comparison takes, so that nodes that come and go do not keep one going.
+const (
+	compareSoon = 5 * time.Second
+	compareRest = 20
+)
 
 // drain appends what the watches have told.
 func (p *Producer) drain(ctx context.Context, e *Events) error {
@@ -152,32 +167,29 @@ func (p *Producer) rootGone(path string) error {
 // changed reads a node anew.
 func (p *Producer) changed(ctx context.Context, path string) error {
 	n, found, err := p.Source.Node(path, p.Rules.CopyACL, true)
+	if err == nil && found {
+		err = p.found(ctx, n)
+	}
 	switch {
-	case errors.Is(err, zk.ErrNoAuth):
-		return nil // the next comparison counts it
+	case ensemble.IsRefusal(err):
+		p.refusals.add(path)
+		return nil
 	case err != nil:
 		return err
 	case found:
-		return p.offered(ctx, n)
+		p.refusals.remove(path)
+		return nil
 	case path == p.Rules.Root:
 		return p.rootGone(path)
 	}
 	return p.gone(ctx, path, false)
 }
 
-// offered takes a node in, unless it is too large for the log: the next comparison
-// counts it.
-func (p *Producer) offered(ctx context.Context, n *ensemble.Node) error {
-	if fits(n) != nil {
-		return nil
-	}
-	return p.found(ctx, n)
-}
-
 // grown reads the children of a node anew, and what of them the log does not hold.
 func (p *Producer) grown(ctx context.Context, path string) error {
 	names, _, err := p.Source.ChildrenWatched(path)
-	if errors.Is(err, zk.ErrNoAuth) {
+	if ensemble.IsRefusal(err) {
+		p.refusals.add(path)
 		return nil
 	}
 	if err != nil {
@@ -194,9 +206,13 @@ func (p *Producer) grown(ctx context.Context, path string) error {
 		}
 		w := ensemble.Walk{
 			Client: p.Source, Root: child, Skip: p.Rules.Skips, ACL: p.Rules.CopyACL, Watch: true,
-			Visit: func(n *ensemble.Node) error { return p.offered(ctx, n) },
+			Visit: func(n *ensemble.Node) error { return p.found(ctx, n) },
 		}
-		if _, _, err := w.Run(ctx); err != nil {
+		_, refused, err := w.Run(ctx)
+		for _, r := range refused {
+			p.refusals.add(r.Path)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -233,11 +249,25 @@ func (p *Producer) gap(ctx context.Context, from, to time.Time) error {
 		return nil
 	}
 	body, _ := json.Marshal(topology.GapBody{From: from, To: to}) // plain data always marshals
-	return p.append(ctx, &topology.Record{Key: gapKey(from), Kind: topology.Gap, ObservedAt: to, Body: body})
+	// One key for each gap, so that compaction keeps them all.
+	key := topology.ControlKey(topology.Gap, strconv.FormatInt(from.UnixMilli(), 10))
+	if err := p.append(ctx, &topology.Record{Key: key, Kind: topology.Gap, ObservedAt: to, Body: body}); err != nil {
+		return err
+	}
+	return p.forgetGaps(ctx, to.Add(-topology.DefaultAuditWindow))
 }
 
-// gapKey is another for each gap, so that compaction keeps them all, and comes again
-// when one is out of the audit window: a plan leaves a gap each minute.
-func gapKey(from time.Time) string {
-	return topology.ControlKey(topology.Gap, strconv.FormatInt(from.UnixMilli()%topology.DefaultAuditWindow.Milliseconds(), 10))
+// forgetGaps lets go of gaps that are out of the audit window: a plan leaves one each
+// minute.
+func (p *Producer) forgetGaps(ctx context.Context, before time.Time) error {
+	for key, to := range p.index.gaps {
+		if to.After(before) {
+			continue
+		}
+		delete(p.index.gaps, key)
+		if err := p.append(ctx, &topology.Record{Key: key, Kind: topology.Gap, ObservedAt: time.Now().UTC()}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
