@@ -72,12 +72,13 @@ func (w *writer) add(ctx context.Context, o *op) error {
 	if o.Kind == topology.Create {
 		w.c.firstACL(o)
 	}
-	if err := w.dependencies(ctx, o); err != nil {
-		return err
-	}
 	size := o.weight()
 	if w.current != nil && (len(w.current.ops) >= mostOps || w.current.bytes+size > w.bound()) {
 		w.flush(ctx)
+	}
+	// Only now: what it depends on may have been in the one that was sent.
+	if err := w.dependencies(ctx, o); err != nil {
+		return err
 	}
 	if w.current == nil {
 		w.current = w.begin()
