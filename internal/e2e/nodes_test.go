@@ -125,9 +125,9 @@ func TestSyncKilledAtRandom(t *testing.T) {
 	f := r.grow("/test", 100, 200)
 	once := r.manifests("once", sampleOnce)
 	was := map[string]znode{}
-	kills, partly, longest := 0, 0, 2*time.Second
+	kills, partly, longest := 0, 0, time.Second
 	for round := 0; kills < 8 || partly < 3; round++ {
-		if round == 20 {
+		if round == 30 {
 			t.Fatalf("%d were killed and %d of them had written something, want most", kills, partly)
 		}
 		s := r.begin(once)

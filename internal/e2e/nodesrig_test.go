@@ -208,7 +208,9 @@ func (s *running) killed() {
 // kill is SIGKILL; it says whether it was running still.
 func (s *running) kill() bool {
 	s.t.Helper()
-	must(s.t, s.cmd.Process.Kill())
+	if err := s.cmd.Process.Kill(); !errors.Is(err, os.ErrProcessDone) {
+		must(s.t, err)
+	}
 	return s.wait().exit == -1
 }
 
