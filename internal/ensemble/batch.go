@@ -39,7 +39,8 @@ type Reader struct {
 	bulk    *bulk
 	dialing bool
 	closed  bool
-	bytes   int // what a node weighed lately
+	// What a node weighed lately, and the largest so far.
+	bytes, largest int
 }
 
 // InFlight is how many calls of Reader.Read there should be at a time.
@@ -47,9 +48,12 @@ const InFlight = 8
 
 const (
 	// mostPaths of one request. Nobody knows how large nodes are before they are read,
-	// and a server has its answers in memory until they are taken: if small nodes are
-	// followed by some of a MiB each, that is 64 MiB for each of InFlight answers, once.
-	mostPaths = DefaultInFlight / InFlight
+	// and a server has its answers in memory until they are taken: where only small nodes
+	// were met so far and many of a MiB each follow, that is 64 MiB for each of InFlight
+	// answers, once. Then no answer is larger than mostUnlucky if all its nodes are as
+	// large as the largest.
+	mostPaths   = DefaultInFlight / InFlight
+	mostUnlucky = 8 << 20
 	// mostAnswer is what an answer should weigh, and mostRequest what the paths of a
 	// request may: servers bound those by jute.maxbuffer.
 	mostAnswer  = 512 << 10
@@ -66,7 +70,7 @@ const DefaultInFlight = 512
 
 // NewReader makes one for a stretch of reading; Close ends it.
 func (c *Client) NewReader(o ReadOptions) *Reader {
-	return &Reader{c: c, o: o, bytes: mostAnswer / 32}
+	return &Reader{c: c, o: o, bytes: mostAnswer / 16}
 }
 
 // Close gives the connection back: servers bound how many an address may have.
@@ -87,7 +91,7 @@ func (r *Reader) Most() int {
 	if r.bulk == nil {
 		return atOnce
 	}
-	return min(max(mostAnswer/r.bytes, 1), mostPaths)
+	return min(max(min(mostAnswer/r.bytes, mostUnlucky/max(r.largest, 1)), 1), mostPaths)
 }
 
 // Read reads nodes. An error ends the stretch; what the servers refuse is in the
@@ -95,8 +99,11 @@ func (r *Reader) Most() int {
 func (r *Reader) Read(paths []string) ([]Read, error) {
 	out := make([]Read, 0, len(paths))
 	for rest := paths; len(rest) > 0; {
-		n := fitting(rest)
-		reads, err := r.read(rest[:n], len(paths) == 1)
+		n, b := fitting(rest), r.connection(len(rest))
+		if b != nil {
+			n = min(n, r.Most())
+		}
+		reads, err := r.read(b, rest[:n], len(paths) == 1)
 		if err != nil {
 			return nil, err
 		}
@@ -115,8 +122,9 @@ func fitting(paths []string) (n int) {
 	return n
 }
 
-func (r *Reader) read(paths []string, alone bool) ([]Read, error) {
-	if b := r.connection(len(paths)); b != nil {
+// read reads nodes over b, or one by one where that is nil.
+func (r *Reader) read(b *bulk, paths []string, alone bool) ([]Read, error) {
+	if b != nil {
 		out, err := b.read(paths, r.o.Children)
 		if err == nil {
 			r.weighed(out)
@@ -184,18 +192,21 @@ func (r *Reader) log(err error) {
 
 // weighed takes in what nodes weigh: a rise at once, a fall slowly.
 func (r *Reader) weighed(reads []Read) {
-	bytes := 0
+	bytes, largest := 0, 0
 	for _, read := range reads {
+		weight := 0
 		if read.Node != nil {
-			bytes += len(read.Node.Data) + 100
+			weight = len(read.Node.Data) + 100
 		}
 		for _, name := range read.Children {
-			bytes += len(name) + 4
+			weight += len(name) + 4
 		}
+		bytes, largest = bytes+weight, max(largest, weight)
 	}
 	bytes = bytes/len(reads) + 1
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.largest = max(r.largest, largest)
 	r.bytes = max(bytes, r.bytes*3/4+bytes/4)
 }
 

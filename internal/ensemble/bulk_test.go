@@ -127,8 +127,10 @@ func TestManyThroughCuts(t *testing.T) {
 	if requests := after.Received - before.Received; requests > int64(len(want.nodes)/4) {
 		t.Errorf("%d requests in the end: not many at a time", requests)
 	}
-	if after.Connections > before.Connections {
-		t.Errorf("%d connections are left, there were %d", after.Connections, before.Connections)
+	for end := time.Now().Add(5 * time.Second); server.Status().Connections > before.Connections; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d connections are left, there were %d", server.Status().Connections, before.Connections)
+		}
 	}
 }
 
@@ -183,8 +185,11 @@ func TestMost(t *testing.T) {
 	for range 40 {
 		r.weighed(sized(10))
 	}
-	if n := r.Most(); n != mostPaths {
-		t.Errorf("of 10 bytes each: %d", n)
+	if n := r.Most(); n < 2 || n > mostUnlucky>>20 {
+		t.Errorf("of 10 bytes each, after larger ones: %d", n)
+	}
+	if r.largest = 0; r.Most() != mostPaths {
+		t.Errorf("of 10 bytes each: %d", r.Most())
 	}
 	r.weighed(sized(1 << 20))
 	r.bulk = nil
