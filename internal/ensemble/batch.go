@@ -29,8 +29,9 @@ type ReadOptions struct {
 }
 
 // A Reader reads many nodes at a time: with one request where the servers take
-// such, else with one each. What it returns is not older than NewReader's call.
-// Safe for concurrent use.
+// such, else with one each, in the client's own session. What comes with one request is
+// not older than NewReader's call; whoever needs that of the others too calls Sync
+// first. Safe for concurrent use.
 type Reader struct {
 	c *Client
 	o ReadOptions
@@ -61,7 +62,7 @@ const (
 	// fewPaths are not worth a connection.
 	fewPaths = 4
 	// atOnce requests of one node each.
-	atOnce = DefaultInFlight / InFlight
+	atOnce = mostPaths
 )
 
 // DefaultInFlight requests at a time keep a connection of 20 ms busy, and stay below the
